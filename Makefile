@@ -1,0 +1,59 @@
+# `make help` lists what there is. Everything runs in .venv, which is made, and made anew when pyproject.toml or
+# constraints.txt have changed, by plain venv and pip.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The GPU build of ONNX Runtime instead: make RUNTIME=gpu install
+RUNTIME ?= cpu
+# More for pytest: make test PYTEST_ARGS='-k ledger'
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format wheel bench-plumbing bench-worker
+
+help:  ## Show what there is
+	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+install: $(VENV)/.installed  ## Make .venv, with everything in it
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "stream-classifier needs Python 3.11 or newer, and $(PYTHON) is older: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Installing into $(VENV) (once; one or two minutes)"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(RUNTIME),embedded,dev]'
+	@touch $@
+
+demo: install  ## Label sample tickets on a real Kafka, with nothing set up
+	@$(BIN)/stream-classifier demo
+
+test: install  ## Run all tests, on a real Kafka
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: install  ## Check style, types and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install  ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+wheel: install  ## Build the wheel and run its command in an environment of its own
+	rm -rf dist build/wheel-check
+	$(BIN)/python -m build --wheel --outdir dist .
+	$(PYTHON) -m venv build/wheel-check
+	build/wheel-check/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	  "$$(ls dist/*.whl)[$(RUNTIME),embedded]"
+	cd build && wheel-check/bin/stream-classifier --version
+	cd build && wheel-check/bin/stream-classifier classify --json --labels "delivery,refund" "where is my parcel" "我要退款"
+	cd build && wheel-check/bin/stream-classifier demo --events 20 --rate 0
+
+bench-plumbing: install  ## Measure the worker around a null model against a bare loop
+	$(BIN)/python benchmarks/plumbing.py
+
+bench-worker: install  ## Measure the worker end to end against the same model in process
+	$(BIN)/python benchmarks/end_to_end.py

@@ -1,0 +1,107 @@
+"""The command line: one file a command, and one place where errors become a line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from stream_classifier import __version__
+from stream_classifier.errors import StreamClassifierError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Each is imported only when it is asked for: `--help` need not wait for ONNX Runtime.
+_COMMANDS = ("demo", "worker", "classify", "publish", "watch", "topics", "check", "model", "broker")
+
+
+class _LazyGroup(TyperGroup):
+    """Finds each command in the module of its name."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - a class of typer's inside
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002 - a class of typer's inside
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"stream_classifier.cli.{cmd_name}")
+        group = getattr(module, "app", None)
+        if group is None:
+            group = typer.Typer(add_completion=False, rich_markup_mode=None)
+            group.command(cmd_name)(getattr(module, cmd_name))
+        return typer.main.get_command(group)
+
+
+app = typer.Typer(cls=_LazyGroup, add_completion=False, no_args_is_help=True, rich_markup_mode=None)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"stream-classifier {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; they may hold parts of texts.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Label streams of short texts on Apache Kafka with labels chosen in plain words, without training.
+
+    Example: stream-classifier demo
+    """
+    del debug, version  # read before anything can fail, in `run`
+
+
+def main() -> None:
+    """What the installed command runs."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command.
+
+    Returns:
+        The exit code: 0 done, 1 something failed or was found, 2 wrong usage or unreadable settings, 130 interrupted.
+    """
+    debug = "--debug" in arguments
+    try:
+        return int(app(args=list(arguments), prog_name="stream-classifier", standalone_mode=False) or 0)
+    except StreamClassifierError as error:
+        _complain(str(error), debug=debug)
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        _complain("interrupted", debug=False)
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has enough; Python would complain once more when it flushes it at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001 - the last place there is: it becomes a line and an exit code
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # wrong usage, as typer found it
+            hint = "" if debug else "; --help shows how it is used"
+            _complain(f"{error.format_message()}{hint}", debug=False)
+            return 2
+        # A defect. Its message could quote a text, so only where it was is shown.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        _complain(
+            f"unexpected {type(error).__name__} in {Path(place.filename).name}, line {place.lineno}; "
+            "`stream-classifier --debug ...` shows the traceback",
+            debug=debug,
+        )
+        return 1
+
+
+def _complain(message: str, *, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    typer.echo(f"stream-classifier: {' '.join(message.split())}", err=True)

@@ -1,0 +1,86 @@
+"""`stream-classifier check`: everything that could keep a worker from working, in one go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stream_classifier.classify.labels import choose, load_label_sets
+from stream_classifier.cli.options import ConfigOption  # noqa: TC001 - typer reads it
+from stream_classifier.errors import StreamClassifierError
+from stream_classifier.kafka.topics import Topics
+from stream_classifier.model.bundle import verify
+from stream_classifier.model.default import default_path, is_built
+from stream_classifier.settings_file import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from stream_classifier.settings import Settings
+
+
+def check(
+    config: ConfigOption,
+    offline: Annotated[bool, typer.Option("--offline", help="Leave the broker out.")] = False,
+) -> None:
+    """Check settings, label sets, the model and the broker, and say everything that is wrong.
+
+    Example: stream-classifier check --config config/worker.yaml
+    """
+    settings = load_settings(config)
+    typer.echo("ok       settings")
+    parts: list[tuple[str, Callable[[Settings], Iterator[str]]]] = [("labels", _labels), ("model", _model)]
+    if not offline:
+        parts.append(("kafka", _kafka))
+    problems = 0
+    for name, part in parts:
+        found = list(_problems_of(part, settings))
+        problems += len(found)
+        for problem in found:
+            typer.echo(f"PROBLEM  {name}: {' '.join(problem.split())}")
+        if not found:
+            typer.echo(f"ok       {name}")
+    if problems:
+        raise typer.Exit(1)
+
+
+def _problems_of(part: Callable[[Settings], Iterator[str]], settings: Settings) -> Iterator[str]:
+    try:
+        yield from part(settings)
+    except StreamClassifierError as error:
+        yield str(error)
+
+
+def _labels(settings: Settings) -> Iterator[str]:
+    choose(load_label_sets(settings.labels.path), settings.labels.use)
+    yield from ()
+
+
+def _model(settings: Settings) -> Iterator[str]:
+    path = settings.model.path or default_path()
+    if settings.model.path is None and not is_built(path):
+        yield "the embedded model is not built yet; the worker's first start does, or `stream-classifier model build`"
+        return
+    verify(path)
+
+
+def _kafka(settings: Settings) -> Iterator[str]:
+    topics = Topics(settings.kafka)
+    topics.reach()
+    written = (settings.output.topic, settings.dead_letter.topic)
+    needed = dict.fromkeys(settings.input.topics, "READ") | dict.fromkeys(written, "WRITE")
+    states = topics.describe(needed)
+    for name, right in needed.items():
+        state = states[name]
+        if state.error:
+            yield f"topic {name}: {state.error}; look at its ACLs"
+        elif not state.partitions:
+            yield f"topic {name} is missing; `stream-classifier topics create --config FILE` makes it"
+        elif state.operations is not None and right not in state.operations:
+            yield f"topic {name}: the principal lacks {right}; give it that ACL"
+    if (rights := topics.group_operations(settings.kafka.group_id)) is not None and "READ" not in rights:
+        yield f"group {settings.kafka.group_id}: the principal lacks READ; give it that ACL"
+    sizes = {states[name].partitions for name in (*settings.input.topics, settings.output.topic)} - {0}
+    if len(sizes) > 1:
+        typer.echo("note     kafka: input and output differ in partitions, so a key can change its partition number")

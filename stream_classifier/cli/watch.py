@@ -1,0 +1,101 @@
+"""`stream-classifier watch`: labelled events, or dead letters, as they arrive."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from stream_classifier.cli.options import ConfigOption  # noqa: TC001 - typer reads it
+from stream_classifier.kafka.reader import read
+from stream_classifier.settings_file import load_settings
+
+if TYPE_CHECKING:
+    from stream_classifier.events.record import Record
+    from stream_classifier.settings import Settings
+
+_COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta", "bright_green")
+
+
+def watch(
+    config: ConfigOption,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for pipes.")] = False,
+    dead_letters: Annotated[bool, typer.Option("--dead-letters", help="Watch the dead-letter topic instead.")] = False,
+    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Begin with what is there already.")] = False,
+    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="Stop after so many.")] = None,
+) -> None:
+    """Show labelled events as they arrive, until Ctrl-C.
+
+    Dead letters are shown by reason and source; their payload stays where it is.
+
+    Example: stream-classifier watch --config config/worker.yaml
+    """
+    settings = load_settings(config)
+    topic = settings.dead_letter.topic if dead_letters else settings.output.topic
+    console = Console(soft_wrap=True)
+    shown = 0
+    try:
+        for record in read(settings.kafka, [topic], from_beginning=from_beginning):
+            if record is None:
+                continue
+            if as_json:
+                sys.stdout.buffer.write(
+                    (_dead_letter_json(record) if dead_letters else record.value or b"null") + b"\n"
+                )
+                sys.stdout.buffer.flush()
+            else:
+                console.print(_dead_letter_line(record) if dead_letters else event_line(record, settings))
+            shown += 1
+            if shown == count:
+                return
+    except KeyboardInterrupt:
+        return
+
+
+def event_line(record: Record, settings: Settings) -> Text:
+    """One labelled event as a line for people: score, label, text."""
+    try:
+        event = orjson.loads(record.value or b"null")
+        result = event[settings.output.field]
+        label, score = result["label"], float(result["score"])
+    except (orjson.JSONDecodeError, TypeError, KeyError, ValueError):
+        return Text(f"{record.source}: not a labelled event", style="dim")
+    text: Any = event
+    for name in settings.input.text_field.split("."):
+        text = text.get(name, "") if isinstance(text, dict) else ""
+    shown = "".join(character if character.isprintable() else " " for character in str(text))
+    return Text.assemble(
+        (f"{score:.2f} ", "dim"),
+        (f"{label or '-':<24} ", _colour(label)),
+        (shown if len(shown) <= 100 else f"{shown[:99]}…"),  # noqa: PLR2004 - about what a line holds
+    )
+
+
+def _colour(label: str | None) -> str:
+    # The same label has the same colour in every run; hash() of a string does not.
+    return "dim" if label is None else _COLOURS[sum(label.encode()) % len(_COLOURS)]
+
+
+def _headers(record: Record) -> dict[str, str]:
+    return {
+        name: value.decode("utf-8", "replace") if isinstance(value, bytes) else ""
+        for name, value in record.headers or []
+        if name.startswith("classifier-")
+    }
+
+
+def _dead_letter_line(record: Record) -> Text:
+    headers = _headers(record)
+    return Text.assemble(
+        (f"{headers.get('classifier-error-code', '?'):<20} ", "red"),
+        (f"{headers.get('classifier-source', '?')} ", "dim"),
+        headers.get("classifier-error-message", ""),
+    )
+
+
+def _dead_letter_json(record: Record) -> bytes:
+    return orjson.dumps({"offset": record.offset, "partition": record.partition, **_headers(record)})

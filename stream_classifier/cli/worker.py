@@ -1,0 +1,107 @@
+"""`stream-classifier worker`: label events until told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from stream_classifier import __version__, logs
+from stream_classifier.classify.classifier import Classifier
+from stream_classifier.classify.labels import choose, load_label_sets
+from stream_classifier.cli.options import ConfigOption  # noqa: TC001 - typer reads it
+from stream_classifier.cores import available_cores
+from stream_classifier.errors import StreamClassifierError
+from stream_classifier.health import Health
+from stream_classifier.metrics import Metrics
+from stream_classifier.model.encoder import Encoder
+from stream_classifier.observability import ObservabilityServer
+from stream_classifier.settings_file import load_settings
+from stream_classifier.worker import Worker
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from stream_classifier.classify.labels import LabelSet
+    from stream_classifier.settings import Settings
+
+_START_SECONDS = 600.0  # the first start may have to build the embedded model
+
+
+def worker(config: ConfigOption) -> None:
+    """Label the events of the input topics until SIGTERM or Ctrl-C: then drain, commit, leave the group.
+
+    Example: stream-classifier worker --config config/worker.yaml
+    """
+    settings = load_settings(config)
+    label_set = choose(load_label_sets(settings.labels.path), settings.labels.use)
+    logs.configure(settings.observability)
+    log = logs.logger("worker")
+    try:
+        _run(settings, label_set)
+    except StreamClassifierError as error:
+        log.error("ended", reason=str(error))  # noqa: TRY400 - foreseen: the reason says it all
+        raise typer.Exit(error.exit_code) from None
+    except Exception as error:
+        # Its message could quote a text; where it came from is enough to look it up.
+        frames = traceback.extract_tb(error.__traceback__)
+        where = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[-4:]]
+        log.error("ended by a defect", error=type(error).__name__, where=where)  # noqa: TRY400 - see above
+        raise typer.Exit(1) from error
+
+
+def _run(settings: Settings, label_set: LabelSet) -> None:
+    log = logs.logger("worker")
+    metrics, health = Metrics(), Health(time.monotonic())
+    health.progress(time.monotonic(), _START_SECONDS)
+    observability = settings.observability
+    with ObservabilityServer(observability.host, observability.port, metrics, health, time.monotonic) as server:
+        log.info("starting", version=__version__, metrics=f"http://{observability.host}:{server.port}/metrics")
+        encoder = Encoder.open(
+            settings.model.path,
+            device=settings.model.device,
+            max_length=settings.model.max_length,
+            progress=lambda line: log.info("model", progress=line),
+        )
+        classifier = Classifier(
+            encoder,
+            max_tokens=settings.batch.max_tokens,
+            top_k=settings.output.top_k,
+            label_sets_cached=settings.cache.label_sets,
+            results_cached=settings.cache.results,
+        )
+        classifier.prepare([label_set])
+        manifest = encoder.manifest
+        metrics.model_info.labels(manifest.name, manifest.short_hash, manifest.precision, encoder.device).set(1)
+        health.model = True
+        threads = settings.model.threads or available_cores()
+        log.info("model loaded", model=manifest.identity, labels=label_set.identity, threads=threads)
+        running = Worker(
+            settings,
+            label_set,
+            classifier,
+            model=manifest.short_hash,
+            threads=threads,
+            metrics=metrics,
+            health=health,
+        )
+        _stop_on_signals(running)
+        running.run()
+
+
+def _stop_on_signals(running: Worker) -> None:
+    def stop(_: int, __: FrameType | None) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, end_at_once)
+        running.stop()
+
+    def end_at_once(number: int, _: FrameType | None) -> None:
+        os._exit(128 + number)  # someone insists; nothing past the low-water mark is committed
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)

@@ -1,0 +1,34 @@
+"""Why an event is put aside: the reason codes of the dead-letter topic."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Code = Literal[
+    "tombstone",
+    "not_utf8",
+    "not_json",
+    "not_an_object",
+    "text_missing",
+    "text_not_a_string",
+    "text_blank",
+    "text_too_large",
+    "labels_invalid",
+    "field_taken",
+    "header_unreadable",
+    "output_too_large",
+    "timestamp_refused",
+    "inference_failed",
+]
+
+
+class Refusal(NamedTuple):
+    """An event that cannot be labelled.
+
+    Attributes:
+        code: Stable, for programs.
+        message: For people; never holds the user's text.
+    """
+
+    code: Code
+    message: str

@@ -1,0 +1,124 @@
+"""librdkafka's properties for each client, from the settings, and its errors in our words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaError as ClientError
+from confluent_kafka import KafkaException
+
+from stream_classifier import __version__
+from stream_classifier.errors import KafkaError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stream_classifier.settings import KafkaSettings
+
+Properties = dict[str, Any]
+
+# Rights, names and configurations: waiting does not mend them.
+_ADVICE = {
+    ClientError.TOPIC_AUTHORIZATION_FAILED: "the principal lacks the right to a topic: give it the ACL",
+    ClientError.GROUP_AUTHORIZATION_FAILED: "the principal lacks the right to kafka.group_id: give it the ACL",
+    ClientError.CLUSTER_AUTHORIZATION_FAILED: "the principal lacks a right to the cluster: give it the ACL",
+    ClientError.UNKNOWN_TOPIC_OR_PART: "a topic is missing: `stream-classifier topics create` makes it",
+    ClientError.TOPIC_EXCEPTION: "a topic's name is not one that Kafka takes",
+    ClientError._UNKNOWN_TOPIC: "a topic is missing: `stream-classifier topics create` makes it",  # noqa: SLF001 - its name
+    ClientError._UNKNOWN_PARTITION: "a partition is missing: was the topic made anew?",  # noqa: SLF001
+    ClientError._AUTHENTICATION: "the broker refused the credentials: look at kafka.client",  # noqa: SLF001
+    ClientError.SASL_AUTHENTICATION_FAILED: "the broker refused the credentials: look at kafka.client",
+    ClientError.UNSUPPORTED_SASL_MECHANISM: "the broker does not know this sasl.mechanism: look at kafka.client",
+    ClientError.UNSUPPORTED_VERSION: "the broker is too old for kafka.group_protocol: consumer; use classic",
+    ClientError.FENCED_INSTANCE_ID: "another worker runs under the same kafka.instance_id: give each its own",
+    ClientError.INCONSISTENT_GROUP_PROTOCOL: "the group's other members use another protocol or assignor",
+}
+
+
+def common_properties(settings: KafkaSettings) -> Properties:
+    """What every client gets."""
+    return {
+        "bootstrap.servers": settings.bootstrap_servers,
+        "client.id": f"stream-classifier-{__version__}",
+        "allow.auto.create.topics": False,
+        # What it has to say comes through error_cb, into our own log.
+        "log_level": 2,
+        # A broker that went away is tried again soon: ten seconds, the default, is half of most patience.
+        "reconnect.backoff.max.ms": 2000,
+        **settings.client,
+    }
+
+
+def consumer_properties(settings: KafkaSettings) -> Properties:
+    """What the consumer gets; what the guarantees rest on comes last, so that nothing replaces it."""
+    properties: Properties = {
+        # Little is prefetched: pausing throws it away, and it is memory that no bound of ours counts.
+        "queued.min.messages": 10_000,
+        "queued.max.messages.kbytes": 16_384,
+        "fetch.queue.backoff.ms": 20,
+        # The loop only looks in now and then while a window is being drained.
+        "max.poll.interval.ms": 300_000,
+        # By this the worker learns that it joined its group even when it was given no partition.
+        "statistics.interval.ms": 1000,
+        **common_properties(settings),
+        **settings.consumer,
+        "group.id": settings.group_id,
+        "group.protocol": settings.group_protocol,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "enable.partition.eof": True,
+        "isolation.level": "read_committed",
+    }
+    if settings.group_protocol == "classic":
+        properties["partition.assignment.strategy"] = "cooperative-sticky"
+    if settings.instance_id is not None:
+        properties["group.instance.id"] = settings.instance_id
+    return properties
+
+
+def producer_properties(settings: KafkaSettings, *, largest: int, smallest: int) -> Properties:
+    """What the producer gets.
+
+    Args:
+        settings: The settings.
+        largest: The larger of the limits (bytes) of the topics that are written.
+        smallest: The smaller one. A produce batch stays below it: one over the limit fails with all its records.
+    """
+    return {
+        "linger.ms": 5,
+        "queue.buffering.max.messages": 1_000_000,
+        "queue.buffering.max.kbytes": 1_048_576,
+        **common_properties(settings),
+        **settings.producer,
+        "batch.size": max(1, min(int(settings.producer.get("batch.size", 1_000_000)), smallest - 512)),
+        "message.max.bytes": max(1000, largest),
+        "enable.idempotence": True,
+        "acks": "all",
+        "partitioner": "murmur2_random",
+    }
+
+
+def is_permanent(error: ClientError) -> bool:
+    """Whether trying again cannot help."""
+    return bool(error.fatal()) or error.code() in _ADVICE
+
+
+def failure(error: ClientError, doing: str) -> KafkaError:
+    """Our error for one of the client's, with what to do about it where that is known."""
+    advice = _ADVICE.get(error.code(), "look at the broker's log")
+    if error.fatal() and error.code() == ClientError._FATAL:  # noqa: SLF001 - librdkafka's names for its own codes
+        advice = "the client gave up for good"
+    return KafkaError(f"{doing}: {error.name()}: {error.str()}; {advice}")
+
+
+def call(doing: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - passed through
+    """Call the client, and give its exception our form.
+
+    Raises:
+        KafkaError: The call failed.
+    """
+    try:
+        return function(*arguments, **named)
+    except KafkaException as error:
+        raise failure(error.args[0], doing) from None

@@ -1,0 +1,74 @@
+"""Reading topics as an onlooker: no group, no commits."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+
+from stream_classifier.kafka.clients import call, common_properties, failure, is_permanent
+from stream_classifier.kafka.messages import to_record
+from stream_classifier.kafka.topics import Topics
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Generator
+
+    from stream_classifier.events.record import Record
+    from stream_classifier.settings import KafkaSettings
+
+
+def read(
+    kafka: KafkaSettings, names: Collection[str], *, from_beginning: bool = False, idle_seconds: float = 0.2
+) -> Generator[Record | None, None, None]:
+    """Records of topics as they come, without end. The first thing given is a None, once reading has begun.
+
+    Args:
+        kafka: Where Kafka is.
+        names: Which topics; they must exist.
+        from_beginning: Begin with the oldest records instead of the next ones.
+        idle_seconds: How often to give None while nothing comes.
+
+    Raises:
+        KafkaError: A topic is missing, must not be read, or Kafka cannot be reached.
+    """
+    topics = Topics(kafka)
+    topics.reach()
+    partitions = topics.require(names)
+    consumer = Consumer(
+        {
+            **common_properties(kafka),
+            **kafka.consumer,
+            "group.id": f"stream-classifier-reader-{uuid.uuid4().hex}",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed",
+        }
+    )
+    placed = [
+        TopicPartition(topic, number, OFFSET_BEGINNING)
+        for topic, count in partitions.items()
+        for number in range(count)
+    ]
+    if not from_beginning:
+        # Asked here and now: a logical end would be resolved later, and records before that moment would be missed.
+        for at in placed:
+            at.offset = call("asking for the end", consumer.get_watermark_offsets, at, timeout=10)[1]
+    consumer.assign(placed)
+    try:
+        yield None
+        while True:
+            yield _next(consumer, idle_seconds)
+    finally:
+        consumer.close()
+
+
+def _next(consumer: Consumer, wait: float) -> Record | None:
+    message = consumer.poll(wait)
+    if message is None:
+        return None
+    if (error := message.error()) is not None:
+        if is_permanent(error):
+            raise failure(error, "reading")
+        return None
+    return to_record(message)

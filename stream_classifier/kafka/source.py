@@ -1,0 +1,292 @@
+"""The consuming side: the group, the assignment, the records, the offsets and the lag.
+
+Owned by one thread. Rebalances are answered inside `poll`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import orjson
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError as ClientError
+
+from stream_classifier.errors import KafkaError
+from stream_classifier.kafka.clients import consumer_properties, failure, is_permanent
+from stream_classifier.kafka.messages import to_record
+from stream_classifier.ledger import Partition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from stream_classifier.events.record import Record
+    from stream_classifier.settings import InputSettings, KafkaSettings
+
+_NETWORK_SECONDS = 30.0
+
+
+class Rebalance(Protocol):
+    """Whoever holds events of the assigned partitions. Called inside `Source.poll` and `Source.close`."""
+
+    def assigned(self, positions: Mapping[Partition, int | None]) -> None:
+        """These partitions were added; a position is the first offset that will be read, None when not known yet."""
+
+    def revoked(self, partitions: Collection[Partition]) -> None:
+        """These are about to be taken: the last moment to commit for them."""
+
+    def lost(self, partitions: Collection[Partition]) -> None:
+        """These are gone already, and may be another's: nothing of them may be committed."""
+
+
+class Gap(NamedTuple):
+    """Events that retention deleted before they were read."""
+
+    partition: Partition
+    wanted: int
+    found: int
+
+
+class Source:
+    """The worker's consumer.
+
+    Attributes:
+        ends: Partitions whose end was reached since they were last asked for, with the position there.
+        gaps: Gaps that were passed over since they were last asked for (`input.on_gap: continue`).
+        commits: For each commit that was answered since they were last asked for, whether it went well.
+        errors: Names of errors that the client mends by itself, since they were last asked for.
+        joined: Whether the consumer is a member of its group.
+
+    Args:
+        kafka: Where Kafka is.
+        reading: What to read.
+        rebalance: Is told of every change of the assignment.
+    """
+
+    def __init__(self, kafka: KafkaSettings, reading: InputSettings, rebalance: Rebalance) -> None:
+        self.ends: dict[Partition, int] = {}
+        self.gaps: list[Gap] = []
+        self.commits: list[bool] = []
+        self.errors: list[str] = []
+        self.joined = False
+        self._reading = reading
+        self._rebalance = rebalance
+        self._paused: frozenset[Partition] = frozenset()
+        self._assigned: set[Partition] = set()
+        self._taken: set[Partition] = set()
+        self._uncommitted = False
+        self._commit_error: ClientError | None = None
+        # An exception that leaves one of the client's callbacks makes it drop the records of the same call, so every
+        # callback keeps its exception here until the call has returned.
+        self._raised: BaseException | None = None
+        try:
+            self._consumer = Consumer(
+                {
+                    **consumer_properties(kafka),
+                    "error_cb": self._guard(self._on_error),
+                    "stats_cb": self._guard(self._on_statistics),
+                    "on_commit": self._guard(self._on_commit),
+                }
+            )
+        except KafkaException as error:
+            raise failure(error.args[0], "kafka.client or kafka.consumer") from None
+
+    def subscribe(self) -> None:
+        """Join the group."""
+        self._consumer.subscribe(
+            list(self._reading.topics),
+            on_assign=self._guard(self._on_assign),
+            on_revoke=self._guard(self._on_revoke),
+            on_lost=self._guard(self._on_lost),
+        )
+
+    def poll(self, most: int, wait: float, now: float) -> list[Record]:
+        """Answer rebalances, and take records.
+
+        Args:
+            most: Records, at most.
+            wait: Seconds to wait for the first one; above 0, or rebalances would not be answered.
+            now: Noted in each record as the moment of its arrival.
+
+        Raises:
+            KafkaError: The group cannot go on without a change; or retention left a gap.
+        """
+        self._taken.clear()
+        first = self._consumer.poll(wait)
+        self._raise_from_callbacks()
+        if first is None:
+            return []
+        # Only poll() answers rebalances, and before it gives a record: so these are all of the present assignment.
+        self._taken.clear()
+        messages = [first, *self._consumer.consume(most - 1, 0)] if most > 1 else [first]
+        self._raise_from_callbacks()
+        return self._records(messages, now)
+
+    def _records(self, messages: list[Message], now: float) -> list[Record]:
+        records = []
+        for message in messages:
+            if (error := message.error()) is not None:
+                self._take_error(message, error)
+                continue
+            record = to_record(message)
+            if self._taken and (record.topic, record.partition) in self._taken:
+                if (record.topic, record.partition) in self._assigned:
+                    raise KafkaError("a partition was revoked and given back within one call; starting again is safe")
+                continue
+            record.polled_at = now
+            records.append(record)
+        return records
+
+    def _take_error(self, message: Message, error: ClientError) -> None:
+        code, topic, number, offset = error.code(), message.topic(), message.partition(), message.offset()
+        if code == ClientError._PARTITION_EOF and topic is not None and number is not None and offset is not None:  # noqa: SLF001
+            self.ends[Partition(topic, number)] = offset
+        elif code == ClientError._AUTO_OFFSET_RESET and topic is not None and number is not None:  # noqa: SLF001
+            self._pass_gap(Partition(topic, number))
+        elif is_permanent(error):
+            raise failure(error, "consuming")
+        else:
+            self.errors.append(error.name())
+
+    def _pass_gap(self, partition: Partition) -> None:
+        wanted = self._consumer.position([TopicPartition(*partition)])[0].offset
+        low, _ = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_NETWORK_SECONDS)
+        self._note_gap(Gap(partition, max(wanted, 0), low))
+        self._consumer.seek(TopicPartition(*partition, low))
+
+    def _note_gap(self, gap: Gap) -> None:
+        if self._reading.on_gap == "stop":
+            topic, number = gap.partition
+            raise KafkaError(
+                f"{topic}/{number}: the next event to label is {gap.wanted}, the first one still there is {gap.found}: "
+                f"retention deleted events before they were labelled; `input.on_gap: continue` goes on without them"
+            )
+        self.gaps.append(gap)
+
+    def pause(self, partitions: frozenset[Partition]) -> None:
+        """Fetch from every assigned partition but these."""
+        wanted = partitions & self._assigned
+        if more := wanted - self._paused:
+            self._consumer.pause([TopicPartition(*partition) for partition in more])
+        if less := (self._paused - wanted) & self._assigned:
+            self._consumer.resume([TopicPartition(*partition) for partition in less])
+        self._paused = wanted
+
+    @property
+    def paused(self) -> int:
+        """How many partitions are paused."""
+        return len(self._paused)
+
+    def store(self, offsets: Mapping[Partition, int]) -> None:
+        """Note offsets (of the next record to read) for the next commit."""
+        if offsets:
+            # The client refuses to store for a partition that was revoked; commit() with offsets would not.
+            self._consumer.store_offsets(offsets=[TopicPartition(*at, offset) for at, offset in offsets.items()])
+            self._uncommitted = True
+
+    def commit(self) -> None:
+        """Begin to commit what was stored; the answer comes inside a later `poll`."""
+        if self._uncommitted:
+            self._uncommitted = False
+            self._consumer.commit(asynchronous=True)
+
+    def commit_now(self) -> None:
+        """Commit what was stored, and wait for the answer; without it, whoever reads on labels these events again."""
+        try:
+            self._consumer.commit(asynchronous=False)
+            self.commits.append(True)
+        except KafkaException as error:
+            self._on_commit(error.args[0], [])
+        self._uncommitted = False
+
+    def high_watermark(self, partition: Partition) -> int | None:
+        """The offset after the partition's last record as far as is known without asking; None when it is not."""
+        try:
+            _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
+        except KafkaException:
+            return None  # just assigned: nothing was fetched yet
+        return high if high >= 0 else None
+
+    def close(self) -> None:
+        """Leave the group; `Rebalance.revoked` is called for what is still assigned."""
+        self._consumer.close()
+        self.joined = False
+        self._raise_from_callbacks()
+
+    def _on_assign(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self.joined = True
+        if not partitions:
+            return
+        positions: dict[Partition, int | None] = {}
+        placed = []
+        for found in self._consumer.committed(partitions, timeout=_NETWORK_SECONDS):
+            if found.error is not None:
+                raise failure(found.error, "reading the group's committed offsets")
+            partition = Partition(found.topic, found.partition)
+            positions[partition] = self._first_position(partition, found.offset)
+            start = positions[partition]
+            placed.append(TopicPartition(*partition, OFFSET_BEGINNING if start is None else start))
+        self._assigned.update(positions)
+        self._rebalance.assigned(positions)
+        self._consumer.incremental_assign(placed)
+
+    def _first_position(self, partition: Partition, committed: int) -> int | None:
+        if committed < 0 and self._reading.start_at == "earliest":
+            return None
+        low, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_NETWORK_SECONDS)
+        if committed < 0:
+            return high
+        if low <= committed <= high:
+            return committed
+        self._note_gap(Gap(partition, committed, low))
+        return low
+
+    def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._give_up(partitions, self._rebalance.revoked)
+
+    def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self.joined = False
+        self._give_up(partitions, self._rebalance.lost)
+
+    def _give_up(self, partitions: list[TopicPartition], tell: Callable[[Collection[Partition]], None]) -> None:
+        gone = [Partition(partition.topic, partition.partition) for partition in partitions]
+        try:
+            tell(gone)
+        finally:
+            self._assigned.difference_update(gone)
+            self._paused -= set(gone)
+            self._taken.update(gone)
+            for partition in gone:
+                self.ends.pop(partition, None)
+            if partitions:
+                self._consumer.incremental_unassign(partitions)
+
+    def _on_error(self, error: ClientError) -> None:
+        if is_permanent(error):
+            raise failure(error, "Kafka")
+        self.errors.append(error.name())
+
+    def _on_statistics(self, text: str) -> None:
+        # Joined without a partition: nobody calls _on_assign then.
+        self.joined = orjson.loads(text).get("cgrp", {}).get("join_state") == "steady"
+
+    def _on_commit(self, error: ClientError | None, _: list[TopicPartition]) -> None:
+        if error is None:
+            self.commits.append(True)
+        elif error.code() != ClientError._NO_OFFSET:  # noqa: SLF001 - there was nothing to commit
+            self.commits.append(False)
+            self.errors.append(error.name())
+            self._uncommitted = True  # still stored: the next commit takes it along
+
+    def _guard(self, callback: Callable[..., None]) -> Callable[..., None]:
+        def guarded(*arguments: object) -> None:
+            try:
+                callback(*arguments)
+            except BaseException as error:  # noqa: BLE001 - raised again as soon as the client's call has returned
+                self._raised = self._raised or error
+
+        return guarded
+
+    def _raise_from_callbacks(self) -> None:
+        if (error := self._raised) is not None:
+            self._raised = None
+            raise failure(error.args[0], "Kafka") if isinstance(error, KafkaException) else error

@@ -1,0 +1,207 @@
+"""Topics: whether they are there, what they accept, and making them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from confluent_kafka import KafkaError as ClientError
+from confluent_kafka import KafkaException, TopicCollection, admin
+
+from stream_classifier.errors import KafkaError
+from stream_classifier.events.outgoing import DEFAULT_MAX_BYTES, NEVER_MS, TopicLimits
+from stream_classifier.kafka.clients import call, common_properties, failure
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from stream_classifier.settings import KafkaSettings
+
+
+_COPIES = 3  # of each partition, where there are so many brokers
+
+
+class TopicState(NamedTuple):
+    """What was found of a topic.
+
+    Attributes:
+        partitions: How many; 0 when it does not exist.
+        operations: Names of what this principal may do with it; None when the broker does not say.
+        error: Why it could not be described, where that is not that it is missing.
+    """
+
+    partitions: int
+    operations: frozenset[str] | None
+    error: str | None = None
+
+
+class NewTopic(NamedTuple):
+    """A topic to make.
+
+    Attributes:
+        name: Its name.
+        partitions: How many.
+        properties: Its own, where they are not the broker's.
+    """
+
+    name: str
+    partitions: int
+    properties: dict[str, str]
+
+
+class Topics:
+    """Asks and changes topics.
+
+    Args:
+        kafka: Where Kafka is.
+        patience: Seconds that a broker has to answer.
+    """
+
+    def __init__(self, kafka: KafkaSettings, *, patience: float = 10.0) -> None:
+        self._patience = patience
+        self._servers = kafka.bootstrap_servers
+        self._errors: list[ClientError] = []
+        try:
+            properties = {**common_properties(kafka), "error_cb": self._errors.append}
+            self._admin = admin.AdminClient(properties)
+        except KafkaException as error:
+            raise failure(error.args[0], "kafka.client") from None
+
+    def reach(self) -> None:
+        """Get an answer from the cluster.
+
+        Raises:
+            KafkaError: None came, or the credentials were refused.
+        """
+        try:
+            self._admin.list_topics(timeout=self._patience)
+        except KafkaException as error:
+            told = [problem for problem in self._errors if problem.code() != ClientError._ALL_BROKERS_DOWN]  # noqa: SLF001
+            why = f" ({told[-1].str()})" if told else f" ({error.args[0].name()})"
+            raise KafkaError(
+                f"no Kafka broker answered at {self._servers} within {self._patience:g} s{why}; look at "
+                "kafka.bootstrap_servers and kafka.client, and whether the broker runs"
+            ) from None
+
+    def describe(self, names: Collection[str]) -> dict[str, TopicState]:
+        """What there is of each topic; asking creates none.
+
+        Raises:
+            KafkaError: The cluster did not answer.
+        """
+        futures = self._admin.describe_topics(
+            TopicCollection(list(names)), include_authorized_operations=True, request_timeout=self._patience
+        )
+        states = {}
+        for name, future in futures.items():
+            try:
+                found = future.result()
+            except KafkaException as error:
+                problem = error.args[0]
+                missing = problem.code() == ClientError.UNKNOWN_TOPIC_OR_PART
+                states[name] = TopicState(0, None, None if missing else f"{problem.name()}: {problem.str()}")
+                continue
+            operations = found.authorized_operations
+            allowed = (
+                None
+                if operations is None
+                else frozenset(admin.AclOperation(operation).name for operation in operations)
+            )
+            states[name] = TopicState(len(found.partitions), allowed)
+        return states
+
+    def require(self, names: Collection[str]) -> dict[str, int]:
+        """The number of partitions of each topic.
+
+        Raises:
+            KafkaError: One is missing, or must not be seen.
+        """
+        states = self.describe(names)
+        if missing := sorted(name for name, state in states.items() if not state.partitions and not state.error):
+            raise KafkaError(
+                f"no such topic: {', '.join(missing)}; `stream-classifier topics create --config FILE` makes it"
+            )
+        for name, state in states.items():
+            if state.error:
+                raise KafkaError(f"topic {name}: {state.error}; look at its ACLs")
+        return {name: state.partitions for name, state in states.items()}
+
+    def limits(self, names: Collection[str]) -> dict[str, TopicLimits]:
+        """What each topic refuses; Kafka's defaults where this principal may not read its configuration."""
+        resources = [admin.ConfigResource(admin.ResourceType.TOPIC, name) for name in names]
+        futures = self._admin.describe_configs(resources, request_timeout=self._patience)
+        limits = {}
+        for resource, future in futures.items():
+            try:
+                entries = {name: entry.value for name, entry in future.result().items()}
+            except KafkaException:
+                limits[resource.name] = TopicLimits()
+                continue
+            max_bytes = int(entries.get("max.message.bytes") or DEFAULT_MAX_BYTES)
+            if entries.get("message.timestamp.type") == "LogAppendTime":
+                limits[resource.name] = TopicLimits(max_bytes)  # the broker writes its own, and refuses none
+                continue
+            limits[resource.name] = TopicLimits(
+                max_bytes,
+                past_ms=int(entries.get("message.timestamp.before.max.ms") or NEVER_MS),
+                future_ms=int(entries.get("message.timestamp.after.max.ms") or NEVER_MS),
+            )
+        return limits
+
+    def group_operations(self, group: str) -> frozenset[str] | None:
+        """What this principal may do with a consumer group; None when the broker does not say.
+
+        Raises:
+            KafkaError: The group must not be seen.
+        """
+        futures = self._admin.describe_consumer_groups(
+            [group], include_authorized_operations=True, request_timeout=self._patience
+        )
+        found = call(f"group {group}", futures[group].result)
+        operations = found.authorized_operations
+        return None if operations is None else frozenset(admin.AclOperation(item).name for item in operations)
+
+    def create(self, topics: Collection[NewTopic]) -> dict[str, bool]:
+        """Make topics.
+
+        Args:
+            topics: Names, numbers of partitions and properties.
+
+        Returns:
+            For each name, whether it was made now; False when it was there.
+
+        Raises:
+            KafkaError: One could not be made.
+        """
+        copies = min(_COPIES, self._brokers())
+        properties = {"min.insync.replicas": "2"} if copies == _COPIES else {}
+        new = [
+            admin.NewTopic(
+                topic.name,
+                num_partitions=topic.partitions,
+                replication_factor=copies,
+                config={**properties, **topic.properties},
+            )
+            for topic in topics
+        ]
+        made = {}
+        for name, future in self._admin.create_topics(new, operation_timeout=self._patience).items():
+            try:
+                future.result()
+                made[name] = True
+            except KafkaException as error:
+                if error.args[0].code() != ClientError.TOPIC_ALREADY_EXISTS:
+                    raise failure(error.args[0], f"creating topic {name}") from None
+                made[name] = False
+        return made
+
+    def delete(self, names: Collection[str]) -> None:
+        """Delete topics with everything in them.
+
+        Raises:
+            KafkaError: One could not be deleted.
+        """
+        for name, future in self._admin.delete_topics(list(names), operation_timeout=self._patience).items():
+            call(f"deleting topic {name}", future.result)
+
+    def _brokers(self) -> int:
+        return len(call("asking for the brokers", self._admin.list_topics, timeout=self._patience).brokers)

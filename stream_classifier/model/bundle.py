@@ -1,0 +1,168 @@
+"""A model bundle: a directory with a model, its tokenizer, and a manifest that pins every byte of both.
+
+`manifest.json` names the files with their SHA-256 and says how they are to be used: the prefix put before each text,
+the temperature, the longest text in tokens. `Manifest.hash` covers all that can change a result and nothing else, so
+two bundles with the same identity label alike, and a record that names its model can be explained later.
+"""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from stream_classifier.errors import BundleError
+
+Precision = Literal["int7", "fp32"]
+
+MANIFEST_FILE: Final = "manifest.json"
+MODEL_FILE: Final = "model.onnx"
+WEIGHTS_FILE: Final = "model.onnx.data"
+TOKENIZER_FILE: Final = "tokenizer.json"
+
+FEWEST_TOKENS: Final = 3
+"""Two special tokens and something between them."""
+
+REBUILD: Final = "restore the bundle from where it came from (the built-in model: run `stream-classifier model build`)"
+"""What to do about a bundle that cannot be used: the end of every message about one."""
+
+_RESULTS_DO_NOT_DEPEND_ON: Final = frozenset({"licence", "source", "builder"})
+
+
+def _plain_name(name: str) -> str:
+    """Refuses names that could lead out of the bundle's directory."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name) or name == MANIFEST_FILE:
+        raise ValueError(f"{name!r} is not a plain file name")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_plain_name)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _files_to_run(files: dict[str, str]) -> dict[str, str]:
+    """Refuses a bundle that lacks what it takes to run."""
+    if missing := {MODEL_FILE, TOKENIZER_FILE} - files.keys():
+        raise ValueError(f"lacks {' and '.join(sorted(missing))}")
+    return files
+
+
+class Manifest(BaseModel):
+    """What a bundle holds and how it is to be used.
+
+    Attributes:
+        format: Version of this format.
+        name: Name of the model, as it appears in results.
+        task: How texts are scored: by the cosine to the labels' embeddings.
+        precision: Arithmetic of the matrix products: 7-bit integer weights, or float32.
+        activations: How activations are made integers: each token by its own scale, or not at all.
+        dimensions: Length of an embedding.
+        prefix: Put before every text and label by the tokenizer ("query: " for E5).
+        temperature: Divides cosines before the softmax; E5's cosines all lie close together.
+        max_length: The longest text in tokens, special tokens included; the rest of a text is not read.
+        licence: Licence of the weights, an SPDX identifier.
+        source: Where the weights come from.
+        builder: The recipe that made the files, with its version.
+        files: SHA-256 of each file, by name, the manifest itself left out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    task: Literal["similarity"] = "similarity"
+    precision: Precision
+    activations: Literal["per_token", "none"]
+    dimensions: Annotated[int, Field(gt=0)]
+    prefix: str
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    max_length: Annotated[int, Field(ge=FEWEST_TOKENS)]
+    licence: str
+    source: str
+    builder: str
+    files: Annotated[dict[FileName, Sha256], AfterValidator(_files_to_run)]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of everything that can change a result, as 64 hexadecimal digits."""
+        content = self.model_dump(mode="json", exclude=set(_RESULTS_DO_NOT_DEPEND_ON))
+        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    @property
+    def short_hash(self) -> str:
+        """The first 8 digits of the hash."""
+        return self.hash[:8]
+
+    @property
+    def identity(self) -> str:
+        """Name and short hash, such as `multilingual-e5-small@9f2c41d0`: what results carry."""
+        return f"{self.name}@{self.short_hash}"
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Reads the manifest of a bundle; the other files are not looked at.
+
+    Raises:
+        BundleError: There is none, or it cannot be understood.
+    """
+    path = directory / MANIFEST_FILE
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise BundleError(f"{directory} is not a model bundle (it has no {MANIFEST_FILE}): {REBUILD}") from error
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror}): {REBUILD}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise BundleError(f"{path} cannot be understood ({field}: {first['msg']}): {REBUILD}") from error
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Writes the manifest into the bundle's directory."""
+    content = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    (directory / MANIFEST_FILE).write_text(content + "\n", encoding="utf-8")
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, as 64 hexadecimal digits; the file is read piece by piece.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verify_file(directory: Path, manifest: Manifest, name: str) -> None:
+    """Compares one file of a bundle with its manifest, byte for byte by its SHA-256.
+
+    Raises:
+        BundleError: The file is missing, cannot be read, or is not what the manifest says.
+    """
+    path = directory / name
+    try:
+        actual = sha256_of(path)
+    except FileNotFoundError as error:
+        raise BundleError(f"{path} is missing: {REBUILD}") from error
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror}): {REBUILD}") from error
+    if actual != manifest.files[name]:
+        raise BundleError(f"{path} is damaged or was changed (its SHA-256 is not the manifest's): {REBUILD}")
+
+
+def verify(directory: Path) -> Manifest:
+    """Recomputes the SHA-256 of every file of a bundle.
+
+    Returns:
+        The manifest that they agree with.
+
+    Raises:
+        BundleError: A file is missing, or is not what the manifest says.
+    """
+    manifest = read_manifest(directory)
+    for name in manifest.files:
+        verify_file(directory, manifest, name)
+    return manifest

@@ -1,0 +1,171 @@
+"""An ONNX model in ONNX Runtime, set up for many short calls from several threads."""
+
+import ctypes
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_classifier.errors import BundleError, ModelError, OutOfMemoryError
+from stream_classifier.model.bundle import REBUILD
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+Device = Literal["auto", "cpu"]
+
+INPUTS: Final = ("input_ids", "attention_mask")
+OUTPUT: Final = "embedding"
+
+_SILENT: Final = 4  # ORT's "fatal": every failure comes as an exception too, so its stderr lines would be said twice
+_OUT_OF_MEMORY: Final = re.compile(r"bad_alloc|failed to allocate memory|out of memory", re.IGNORECASE)
+_FAILED_NODE: Final = re.compile(r"while running (\w+) node\. Name:'([^']*)'")
+_M_TRIM_THRESHOLD: Final = -1  # malloc.h
+_M_MMAP_THRESHOLD: Final = -3
+
+
+class RunFailedError(ModelError):
+    """The model failed on these texts; perhaps on one of them, perhaps on any. Whoever holds the texts finds out."""
+
+
+class OnnxSession:
+    """A model that turns token ids into embeddings. Threads may share one.
+
+    One call computes on the thread that makes it: parallel calls are the parallelism, so the session has no threads of
+    its own, and nothing spins between calls.
+
+    Args:
+        path: The model; its external weights lie beside it and are mapped, not copied.
+        device: Where to run; only the CPU so far.
+
+    Attributes:
+        device: Where it runs.
+        dimensions: Length of an embedding.
+
+    Raises:
+        BundleError: ONNX Runtime is not installed, or the file is not a model of this form.
+        OutOfMemoryError: There is no memory to load it into.
+    """
+
+    def __init__(self, path: Path, *, device: Device = "auto") -> None:
+        del device  # "auto" and "cpu" are the same until there is another
+        ort = _onnxruntime()
+        _keep_freed_memory()
+        try:
+            self._session = ort.InferenceSession(str(path), session_options(), providers=["CPUExecutionProvider"])
+        except Exception as error:  # ORT's exceptions have no common root
+            if _is_out_of_memory(error):
+                raise OutOfMemoryError(f"out of memory while loading {path}: give the process more") from error
+            raise BundleError(
+                f"{path} cannot be loaded by ONNX Runtime {ort.__version__} ({type(error).__name__}): upgrade that, or"
+                f" {REBUILD}"
+            ) from error
+        self.device = "cpu"
+        self.dimensions = self._checked_dimensions(path)
+
+    def _checked_dimensions(self, path: Path) -> int:
+        inputs = tuple(put.name for put in self._session.get_inputs())
+        outputs = [(put.name, put.type, put.shape) for put in self._session.get_outputs()]
+        match outputs:
+            case [(str(name), "tensor(float)", [_, int(dimensions)])] if inputs == INPUTS and name == OUTPUT:
+                return dimensions
+        raise BundleError(f"{path} does not take {' and '.join(INPUTS)} and give {OUTPUT}: {REBUILD}")
+
+    def run(self, ids: Sequence[Sequence[int]], pad_id: int) -> NDArray[np.float32]:
+        """Runs one batch, each text padded to the longest.
+
+        Args:
+            ids: Token ids of at least one text, each with at least one token.
+            pad_id: The id to pad with; padding is masked, so that it changes nothing but the time taken.
+
+        Returns:
+            Embeddings, float32 [texts, dimensions].
+
+        Raises:
+            OutOfMemoryError: The batch does not fit in memory.
+            RunFailedError: The model failed.
+        """
+        lengths = np.array([len(text) for text in ids])
+        shape = (len(ids), int(lengths.max()))
+        mask = np.arange(shape[1]) < lengths[:, None]
+        padded = np.full(shape, pad_id, np.int64)
+        padded[mask] = [token for text in ids for token in text]
+        inputs = dict(zip(INPUTS, (padded, mask.astype(np.int64)), strict=True))
+        try:
+            outputs: list[Any] = self._session.run([OUTPUT], inputs)
+        except Exception as error:  # ORT's exceptions have no common root
+            raise _translated(error, shape) from error
+        embeddings: NDArray[np.float32] = outputs[0]
+        if not np.isfinite(embeddings).all():
+            raise RunFailedError(f"the model gave numbers that are not finite for {_size(shape)}")
+        return embeddings
+
+
+def session_options() -> "onnxruntime.SessionOptions":
+    """How every model is run: in production, and where a bundle is checked.
+
+    Raises:
+        BundleError: ONNX Runtime is not installed.
+    """
+    ort = _onnxruntime()
+    options = ort.SessionOptions()
+    options.log_severity_level = _SILENT
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    # Bundles hold graphs that are written or optimised once, when they are made: what runs is what was checked,
+    # whatever another version of ONNX Runtime would rewrite it to.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    # ORT's arena would hand one thread the buffers that another has just written, out of its core's cache; malloc
+    # keeps a heap for each thread. A memory pattern would be kept for every shape seen, and each batch has its own.
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    return options
+
+
+def _onnxruntime() -> "onnxruntime":
+    """ONNX Runtime, without its telemetry and its lines on stderr."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read once, while it is imported
+    try:
+        import onnxruntime  # noqa: PLC0415 - an extra, and the line above must come first
+    except ModuleNotFoundError as error:
+        raise BundleError("ONNX Runtime is not installed: run `pip install 'stream-classifier[cpu]'`") from error
+    onnxruntime.set_default_logger_severity(_SILENT)
+    return onnxruntime
+
+
+def _keep_freed_memory() -> None:
+    """Lets glibc's malloc keep what a run has freed for the next run, up to a bound for each thread.
+
+    It would otherwise give large buffers back to the kernel, hundreds of times in a run, and have them zeroed and
+    mapped again. Other C libraries have no such switch and are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)  # the most it allows
+        mallopt(_M_TRIM_THRESHOLD, 16 * 2**20)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)) is not None
+
+
+def _translated(error: Exception, shape: tuple[int, int]) -> ModelError:
+    """Our error for ORT's; of ORT's message only the node is kept, the rest may quote input values."""
+    if _is_out_of_memory(error):
+        return OutOfMemoryError(
+            f"out of memory on {_size(shape)}: give the process more, or lower batch.max_tokens or model.max_length"
+        )
+    node = _FAILED_NODE.search(str(error))
+    where = f" in {node[1]} {node[2]}".rstrip() if node else ""
+    return RunFailedError(f"the model failed on {_size(shape)}: {type(error).__name__}{where}")
+
+
+def _size(shape: tuple[int, int]) -> str:
+    return f"a batch of {shape[0]} x {shape[1]} tokens"

@@ -1,0 +1,237 @@
+"""The one settings schema: frozen, documented, and refusing what it does not know.
+
+The table of settings in the README is generated from this file and checked by a test, so a description here is
+documentation. `settings_file` reads a file and the environment into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+# librdkafka properties that the guarantees rest on, and the one place where each can be chosen instead.
+RESERVED_PROPERTIES = {
+    "acks": "results are acknowledged by all in-sync replicas",
+    "allow.auto.create.topics": "a typing error must not create a topic",
+    "auto.commit.interval.ms": "use kafka.commit_interval_ms",
+    "auto.offset.reset": "use input.start_at and input.on_gap",
+    "bootstrap.servers": "use kafka.bootstrap_servers",
+    "enable.auto.commit": "offsets are committed only after the result was acknowledged",
+    "enable.auto.offset.store": "offsets are committed only after the result was acknowledged",
+    "enable.gapless.guarantee": "it stops the producer where this worker would produce again",
+    "enable.idempotence": "it keeps the order of a partition's events",
+    "enable.partition.eof": "the worker follows the end of each partition by it",
+    "group.id": "use kafka.group_id",
+    "group.instance.id": "use kafka.instance_id",
+    "group.protocol": "use kafka.group_protocol",
+    "isolation.level": "events of aborted transactions must not be labelled",
+    "max.in.flight": "it keeps the order of a partition's events",
+    "max.in.flight.requests.per.connection": "it keeps the order of a partition's events",
+    "metadata.broker.list": "use kafka.bootstrap_servers",
+    "partition.assignment.strategy": "use kafka.group_protocol",
+    "partitioner": "the same key must go to the same partition number as in Java clients",
+    "request.required.acks": "results are acknowledged by all in-sync replicas",
+    "transactional.id": "results are produced at least once, without transactions",
+}
+
+
+def _properties(value: Any) -> Any:  # noqa: ANN401 - whatever stood in the file
+    if not isinstance(value, Mapping):
+        return value
+    for name, item in value.items():
+        if reason := RESERVED_PROPERTIES.get(str(name)):
+            raise ValueError(f"{name} cannot be set here: {reason}")
+        if not isinstance(item, str | int | float):
+            raise ValueError(f"{name} takes a string, a number, true or false, or {{file: PATH}}")  # noqa: TRY004 - pydantic
+    return {str(name): item for name, item in value.items()}
+
+
+# Not shown by repr(): they hold passwords and keys.
+Properties = Annotated[dict[str, str | int | float | bool], BeforeValidator(_properties), Field(repr=False)]
+FieldPath = Annotated[str, Field(pattern=r"^[^.]+(\.[^.]+)*$")]
+TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class KafkaSettings(_Section):
+    """Where Kafka is, and who this worker is to it."""
+
+    bootstrap_servers: str = Field(min_length=1, description="`host:port` of one or more brokers, with commas between.")
+    group_id: str = Field(min_length=1, description="The consumer group; workers with the same one share the work.")
+    group_protocol: Literal["classic", "consumer"] = Field(
+        "classic",
+        description="`classic` rebalances cooperatively on any broker; `consumer` is KIP-848's (brokers 4.0 or newer).",
+    )
+    instance_id: str | None = Field(
+        None,
+        min_length=1,
+        description="A stable name of this worker: static membership, so a quick restart moves no partition.",
+    )
+    commit_interval_ms: int = Field(1000, ge=10, le=60_000, description="How often acknowledged offsets are committed.")
+    client: Properties = Field(
+        default_factory=dict,
+        description="Any librdkafka property, for all clients: security, say. A secret can be `{file: PATH}`. "
+        "Properties that the guarantees rest on are refused.",
+    )
+    consumer: Properties = Field(default_factory=dict, description="librdkafka properties of the consumer only.")
+    producer: Properties = Field(default_factory=dict, description="librdkafka properties of the producer only.")
+
+
+class InputSettings(_Section):
+    """What is read, and where the text is in it."""
+
+    topics: tuple[TopicName, ...] = Field(min_length=1, description="The topics to label.")
+    start_at: Literal["earliest", "latest"] = Field(
+        "earliest", description="Where a partition starts for which the group has no committed offset."
+    )
+    on_gap: Literal["stop", "continue"] = Field(
+        "stop",
+        description="When retention deleted events before they were labelled: end and name the gap, or count it and "
+        "go on.",
+    )
+    text_field: FieldPath = Field("text", description="Dotted path of the text in the event.")
+    labels_field: FieldPath = Field("labels", description="Dotted path of an event's own labels, which are optional.")
+    format: Literal["json", "text"] = Field(
+        "json",
+        description='`text`: the whole value is the text, and `{"text": ..., "classification": ...}` is written.',
+    )
+    max_text_bytes: int = Field(
+        100_000, ge=1, description="A longer text, in bytes of UTF-8, is refused: `text_too_large`."
+    )
+    tombstones: Literal["dead_letter", "pass_through"] = Field(
+        "dead_letter", description="What happens to records without a value."
+    )
+
+    @field_validator("topics")
+    @classmethod
+    def _distinct(cls, topics: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(topics)) != len(topics):
+            raise ValueError("a topic is named twice")
+        return topics
+
+
+class OutputSettings(_Section):
+    """Where labelled events go, and how they look."""
+
+    topic: TopicName = Field(description="The topic of labelled events.")
+    field: str = Field("classification", min_length=1, description="The member that is added to each event.")
+    overwrite: bool = Field(
+        False, description="Replace a member of that name which an event already has, instead of refusing the event."
+    )
+    top_k: int = Field(5, ge=1, description="How many labels are listed with their scores (single-label sets).")
+
+
+class DeadLetterSettings(_Section):
+    """Where refused events go."""
+
+    topic: TopicName = Field(description="The topic of refused events, with their original bytes.")
+    stop_above: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="When more than this share of the last 1,000 events was refused, the worker stops instead of "
+        "moving a whole topic aside. `1` never stops.",
+    )
+
+
+class BatchSettings(_Section):
+    """How events are gathered for the model, and how much may be under way."""
+
+    max_events: int = Field(256, ge=1, le=100_000, description="Events in one window at most.")
+    max_wait_ms: int = Field(
+        20, ge=0, le=60_000, description="How long a window may go on filling while an inference thread is idle."
+    )
+    max_tokens: int = Field(512, ge=1, description="Padded tokens of one model run inside a window.")
+    max_in_flight: int = Field(4096, ge=1, description="Events polled and not yet acknowledged, at most.")
+    max_in_flight_bytes: int = Field(64_000_000, ge=1, description="The same bound in bytes.")
+    timeout_seconds: float = Field(
+        60, gt=0, description="A window that the model has had for longer than this ends the process (exit 1)."
+    )
+
+    @model_validator(mode="after")
+    def _window_fits(self) -> Self:
+        if self.max_events > self.max_in_flight:
+            raise ValueError("max_events is more than max_in_flight: such a window could never fill")
+        return self
+
+
+class ModelSettings(_Section):
+    """Which model, and on what it runs."""
+
+    path: Path | None = Field(
+        None, description="Directory of a model bundle. `null`: the embedded multilingual default."
+    )
+    device: Literal["auto", "cpu"] = Field("auto", description="`auto` is the CPU in this version.")
+    threads: int | None = Field(
+        None, ge=1, le=256, description="Inference threads. `null`: as many as this process has cores."
+    )
+    max_length: int | None = Field(
+        None, ge=8, description="Tokens that are read of a text, at most. `null`: as many as the model can."
+    )
+
+
+class LabelsSettings(_Section):
+    """Which labels."""
+
+    path: Path = Field(description="A label set (YAML), or a directory of them.")
+    use: str | None = Field(None, description="The set's name, where the directory has several.")
+
+
+class CacheSettings(_Section):
+    """What is remembered, so that it is not computed again."""
+
+    label_sets: int = Field(256, ge=1, description="Label sets whose embeddings are kept, ad-hoc ones included.")
+    results: int = Field(10_000, ge=0, description="Results that are kept for repeated texts. `0`: none.")
+
+
+class ObservabilitySettings(_Section):
+    """Metrics, health and logs."""
+
+    host: str = Field("127.0.0.1", description="Address that serves /metrics, /healthz and /readyz.")
+    port: int = Field(9108, ge=0, le=65_535, description="Its port. `0`: any free one, which the log names.")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`auto`: console on a terminal, else JSON."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+
+
+class ShutdownSettings(_Section):
+    """How the worker ends."""
+
+    drain_seconds: float = Field(
+        25,
+        gt=0,
+        description="How long the events that the model has may take when the worker stops or loses partitions.",
+    )
+
+
+class Settings(_Section):
+    """Everything that can be set."""
+
+    kafka: KafkaSettings
+    input: InputSettings
+    output: OutputSettings
+    dead_letter: DeadLetterSettings
+    batch: BatchSettings = BatchSettings()
+    model: ModelSettings = ModelSettings()
+    labels: LabelsSettings
+    cache: CacheSettings = CacheSettings()
+    observability: ObservabilitySettings = ObservabilitySettings()
+    shutdown: ShutdownSettings = ShutdownSettings()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        targets = [self.output.topic, self.dead_letter.topic]
+        if targets[0] == targets[1]:
+            raise ValueError("output.topic and dead_letter.topic are the same")
+        if shared := sorted(set(targets) & set(self.input.topics)):
+            raise ValueError(f"{shared[0]} is both read and written: its events would come round for ever")
+        if self.output.field in {path.partition(".")[0] for path in (self.input.text_field, self.input.labels_field)}:
+            raise ValueError("output.field is also the name of a field that is read")
+        return self
