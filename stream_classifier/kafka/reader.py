@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from stream_classifier.kafka.clients import call, common_properties, failure, is_permanent
 from stream_classifier.kafka.messages import to_record
@@ -45,15 +45,12 @@ def read(
             "isolation.level": "read_committed",
         }
     )
-    placed = [
-        TopicPartition(topic, number, OFFSET_BEGINNING)
-        for topic, count in partitions.items()
-        for number in range(count)
-    ]
-    if not from_beginning:
-        # Asked here and now: a logical end would be resolved later, and records before that moment would be missed.
-        for at in placed:
-            at.offset = call("asking for the end", consumer.get_watermark_offsets, at, timeout=10)[1]
+    placed = [TopicPartition(topic, number) for topic, count in partitions.items() for number in range(count)]
+    for at in placed:
+        # Asked here and now: a logical offset would be resolved later, records before that moment could be missed, and
+        # a client that has not met the broker yet takes half a second over it.
+        low, high = call("asking for the offsets", consumer.get_watermark_offsets, at, timeout=10)
+        at.offset = low if from_beginning else high
     consumer.assign(placed)
     try:
         yield None

@@ -95,7 +95,7 @@ class Encoder:
 
 
 def _tokenizer(path: Path, manifest: Manifest, max_length: int) -> BundleTokenizer:
-    """The bundle's tokenizer, unless so few tokens leave no room for a text beside the prefix and the special tokens."""
+    """The bundle's tokenizer, unless the prefix and the special tokens would leave no room for a text."""
     if max_length > manifest.max_length:
         raise UsageError(
             f"model.max_length is {max_length}: set at most {manifest.max_length}, {manifest.name}'s limit"

@@ -43,7 +43,11 @@ class AotCache:
         if self.path.exists():
             return None
         lock = try_lock(self.path.with_suffix(".lock"))
-        return Training(self, lock) if lock else None
+        if lock is None:
+            return None
+        training = Training(self, lock)
+        training.clear()  # of what a training that was killed has left
+        return training
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,12 @@ class Training:
             self.cache.path.touch()
         return made
 
-    def end(self) -> None:
-        """Leave nothing of the training behind but the cache."""
+    def clear(self) -> None:
+        """Remove all that a training makes on its way to the cache."""
         for path in (self._recording, self._fresh, self._log):
             path.unlink(missing_ok=True)
+
+    def end(self) -> None:
+        """Leave nothing behind but the cache, and let others train if there is none."""
+        self.clear()
         self._lock.close()

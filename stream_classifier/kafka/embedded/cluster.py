@@ -128,7 +128,7 @@ class EmbeddedCluster:
             return
         java, held, brokers, training = self._state
         try:
-            if training:
+            if training and brokers.pids and not brokers.dead:
                 self._progress("Preparing faster starts of Kafka (some seconds, once) ...")
                 brokers.end(_TRAINING_STOP_SECONDS)
                 if not training.finish(lambda options: java.command(BROKER_CLASS, options=options)):

