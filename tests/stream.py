@@ -86,7 +86,14 @@ class Stream:
             document[section] = document.get(section, {}) | values
         self.config.write_text(yaml.safe_dump(document), encoding="utf-8")
         self.settings: Settings = load_settings(self.config, {})
-        self._producer = Producer({"bootstrap.servers": servers, "message.max.bytes": 50_000_000, "linger.ms": 0})
+        self._producer = Producer(
+            {
+                "bootstrap.servers": servers,
+                "message.max.bytes": 50_000_000,
+                "linger.ms": 0,
+                "partitioner": "murmur2_random",  # as Java clients do
+            }
+        )
         self._admin = AdminClient({"bootstrap.servers": servers})
 
     def publish(
@@ -230,6 +237,11 @@ class RunningWorker:
             assert time.monotonic() < deadline, f"waited {PATIENCE:g} s in vain: {what}"
             time.sleep(0.01)
 
+    @property
+    def in_flight(self) -> int:
+        """Events in flight at this very moment; the gauge is some time behind."""
+        return self._worker._ledger.in_flight
+
     def metric(self, name: str, **labels: str) -> float:
         """The value of a sample; 0 when there is none."""
         value = self.metrics.registry.get_sample_value(f"stream_classifier_{name}", labels)
@@ -244,13 +256,13 @@ def header(record: Record, name: str) -> bytes | str | None:
 
 
 def offsets_are_in_order(records: Sequence[Record]) -> bool:
-    """Whether the records of each input partition come in the order of their offsets."""
-    last: dict[str, int] = {}
+    """Whether each partition holds the records of each input partition in the order of their offsets."""
+    last: dict[tuple[int, str], int] = {}
     for record in records:
         source = header(record, "classifier-source")
         assert isinstance(source, bytes)
         partition, _, offset = source.decode().rpartition("/")
-        if int(offset) <= last.get(partition, -1):
+        if int(offset) <= last.get((record.partition, partition), -1):
             return False
-        last[partition] = int(offset)
+        last[record.partition, partition] = int(offset)
     return True

@@ -16,7 +16,7 @@ from stream_classifier.cli.classify import WINDOW, classify
 from stream_classifier.cli.texts import MAX_LINE_BYTES
 from stream_classifier.errors import StreamClassifierError, UsageError
 
-LABELS = "delivery, refund，password"  # noqa: RUF001 - a Chinese comma
+LABELS = "delivery, refund，password"
 COMMAND = (sys.executable, "-c", "from stream_classifier.cli import main; main()", "classify")
 
 

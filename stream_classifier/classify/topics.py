@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001 - Chinese has its own colon
 """Everyday topics: what a label is compared with where it may not be compared with the other labels of its set."""
 
 from typing import Final
