@@ -60,7 +60,8 @@ class Accounting:
         metrics = self._metrics
         metrics.processing_seconds.observe([now - entry.event.polled_at for entry in entries])
         metrics.end_to_end_seconds.observe(
-            [(wall - at) / 1000 for entry in entries if (at := entry.event.timestamp) is not None]
+            # Clocks differ: an event of a moment that is still to come was labelled at once.
+            [max(0.0, wall - at) / 1000 for entry in entries if (at := entry.event.timestamp) is not None]
         )
         by_set: dict[str, list[Classification]] = {}
         for entry in entries:

@@ -167,11 +167,16 @@ class Ledger(Generic[EventT, OutcomeT]):
 
     def settle(self, entry: Entry[EventT, OutcomeT], outcome: OutcomeT) -> None:
         """Note an event's outcome. One that has its outcome, or whose lane was revoked, is passed over."""
-        if entry.outcome is None and not entry.lane.revoked:
-            entry.outcome = outcome
+        self.settle_all((entry,), (outcome,))
+
+    def settle_all(self, entries: Collection[Entry[EventT, OutcomeT]], outcomes: Iterable[OutcomeT]) -> None:
+        """Note the outcomes of a window: as `settle` does, for each."""
+        for entry, outcome in zip(entries, outcomes, strict=True):
             lane = entry.lane
-            if lane.waiting[0] is entry:
-                self._releasable.add(lane)
+            if entry.outcome is None and not lane.revoked:
+                entry.outcome = outcome
+                if lane.waiting[0] is entry:
+                    self._releasable.add(lane)
 
     def release(self) -> list[Entry[EventT, OutcomeT]]:
         """The entries that may be produced now, in the order of each lane; each is given once."""

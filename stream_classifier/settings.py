@@ -6,11 +6,12 @@ documentation. `settings_file` reads a file and the environment into it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 # librdkafka properties that the guarantees rest on, and the one place where each can be chosen instead.
 RESERVED_PROPERTIES = {
@@ -41,22 +42,42 @@ RESERVED_PROPERTIES = {
 def _properties(value: Any) -> Any:  # noqa: ANN401 - whatever stood in the file
     if not isinstance(value, Mapping):
         return value
+    problems = []
     for name, item in value.items():
         if reason := RESERVED_PROPERTIES.get(str(name)):
-            raise ValueError(f"{name} cannot be set here: {reason}")
-        if not isinstance(item, str | int | float):
-            raise ValueError(f"{name} takes a string, a number, true or false, or {{file: PATH}}")  # noqa: TRY004 - pydantic
-    return {str(name): item for name, item in value.items()}
+            problems.append(f"{name} cannot be set here: {reason}")
+        elif not isinstance(name, str) or not re.fullmatch(r"[a-z0-9.]+", name):
+            # This keeps out the client's callbacks, too: error_cb and the like.
+            problems.append(f"{name} is not the name of a librdkafka property: they have small letters and dots")
+        elif not isinstance(item, str | int | float):
+            problems.append(f"{name} takes a string, a number, true or false, or {{file: PATH}}")
+        elif name == "batch.size" and not str(item).isdecimal():  # the sink calculates with it
+            problems.append(f"{name} takes a whole number")
+    if problems:
+        raise ValueError("; ".join(problems))
+    return value
+
+
+def _topic_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name) or name in {".", ".."}:
+        raise ValueError("a topic's name is 1 to 249 of the letters a-z and A-Z, digits, and . _ -")
+    return name
+
+
+def _field_path(path: str) -> str:
+    if not all(path.split(".")):
+        raise ValueError("a dotted path names a member, and a member of that one, and so on: no part of it is empty")
+    return path
 
 
 # Not shown by repr(): they hold passwords and keys.
 Properties = Annotated[dict[str, str | int | float | bool], BeforeValidator(_properties), Field(repr=False)]
-FieldPath = Annotated[str, Field(pattern=r"^[^.]+(\.[^.]+)*$")]
-TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+FieldPath = Annotated[str, AfterValidator(_field_path)]
+TopicName = Annotated[str, AfterValidator(_topic_name)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
 class KafkaSettings(_Section):

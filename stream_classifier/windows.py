@@ -31,20 +31,21 @@ class Windows(Generic[T]):
         self._max_events = max_events
         self._max_cost = max_cost
         self._max_wait = max_wait
+        # Each with the cost of all events up to and with it, since ever: a difference of two is the cost of a run.
         self._waiting: deque[tuple[T, float, float]] = deque()
-        self._cost = 0.0
+        self._added = self._taken = 0.0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def add(self, event: T, cost: float, now: float) -> None:
         """Put an event at the end of those that wait."""
-        self._waiting.append((event, cost, now))
-        self._cost += cost
+        self._added += cost
+        self._waiting.append((event, self._added, now))
 
     def full(self) -> bool:
         """Whether a whole window waits."""
-        return len(self._waiting) >= self._max_events or self._cost >= self._max_cost
+        return len(self._waiting) >= self._max_events or self._added - self._taken >= self._max_cost
 
     def close(self, now: float, *, idle: bool) -> list[T]:
         """The next window; empty when it is to go on filling.
@@ -56,14 +57,11 @@ class Windows(Generic[T]):
         waiting = self._waiting
         if not waiting or not (self.full() or (idle and now - waiting[0][2] >= self._max_wait)):
             return []
-        window: list[T] = []
-        cost = 0.0
-        while waiting and len(window) < self._max_events and (not window or cost + waiting[0][1] <= self._max_cost):
-            event, its_cost, _ = waiting.popleft()
-            window.append(event)
-            cost += its_cost
-        self._cost = self._cost - cost if waiting else 0.0
-        return window
+        count = min(self._max_events, len(waiting))
+        while count > 1 and waiting[count - 1][1] - self._taken > self._max_cost:
+            count -= 1
+        self._taken = waiting[count - 1][1]
+        return [waiting.popleft()[0] for _ in range(count)]
 
     def seconds_to_close(self, now: float) -> float | None:
         """How long until an idle thread would be given what waits; None when nothing waits."""
@@ -71,5 +69,13 @@ class Windows(Generic[T]):
 
     def drop(self, unwanted: Callable[[T], bool]) -> None:
         """Take out the events whose partition was revoked; the others keep their order and their waiting time."""
-        self._waiting = deque(item for item in self._waiting if not unwanted(item[0]))
-        self._cost = sum(cost for _, cost, _ in self._waiting)
+        kept = deque[tuple[T, float, float]]()
+        dropped, before = 0.0, self._taken
+        for event, until, now in self._waiting:
+            if unwanted(event):
+                dropped += until - before
+            else:
+                kept.append((event, until - dropped, now))
+            before = until
+        self._waiting = kept
+        self._added -= dropped

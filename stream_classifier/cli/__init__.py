@@ -18,8 +18,19 @@ from stream_classifier.errors import StreamClassifierError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_NAME = "stream-classifier"
 # Each is imported only when it is asked for: `--help` need not wait for ONNX Runtime.
-_COMMANDS = ("demo", "worker", "classify", "publish", "watch", "topics", "check", "model", "broker")
+_COMMANDS = {
+    "demo": "Label sample tickets on a real Kafka, with nothing set up.",
+    "worker": "Label the events of the input topics.",
+    "classify": "Label texts at hand, without Kafka.",
+    "publish": "Publish a file to the input topic.",
+    "watch": "Show labelled events, or dead letters, as they arrive.",
+    "topics": "Make the topics that a settings file names.",
+    "check": "Find everything that could keep a worker from working.",
+    "model": "Show, verify or build a model.",
+    "broker": "Run a real Kafka for development.",
+}
 
 
 class _LazyGroup(TyperGroup):
@@ -38,8 +49,12 @@ class _LazyGroup(TyperGroup):
             group.command(cmd_name)(getattr(module, cmd_name))
         return typer.main.get_command(group)
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002 - classes of typer's inside
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
 
-app = typer.Typer(cls=_LazyGroup, add_completion=False, no_args_is_help=True, rich_markup_mode=None)
+
+app = typer.Typer(cls=_LazyGroup, add_completion=False, rich_markup_mode=None)
 
 
 def _show_version(wanted: bool) -> None:
@@ -68,14 +83,14 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command.
+    """Run one command; without any, say what there is.
 
     Returns:
         The exit code: 0 done, 1 something failed or was found, 2 wrong usage or unreadable settings, 130 interrupted.
     """
     debug = "--debug" in arguments
     try:
-        return int(app(args=list(arguments), prog_name="stream-classifier", standalone_mode=False) or 0)
+        return int(app(args=list(arguments) or ["--help"], prog_name=_NAME, standalone_mode=False) or 0)
     except StreamClassifierError as error:
         _complain(str(error), debug=debug)
         return error.exit_code
@@ -88,8 +103,8 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     except Exception as error:  # noqa: BLE001 - the last place there is: it becomes a line and an exit code
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # wrong usage, as typer found it
-            hint = "" if debug else "; --help shows how it is used"
-            _complain(f"{error.format_message()}{hint}", debug=False)
+            if message := error.format_message():  # without one, help has been shown instead
+                _complain(f"{message.rstrip('.')}; --help shows how it is used", debug=False)
             return 2
         # A defect. Its message could quote a text, so only where it was is shown.
         place = traceback.extract_tb(error.__traceback__)[-1]
@@ -104,4 +119,4 @@ def run(arguments: Sequence[str]) -> int:
 def _complain(message: str, *, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    typer.echo(f"stream-classifier: {' '.join(message.split())}", err=True)
+    typer.echo(f"{_NAME}: {' '.join(message.split())}", err=True)

@@ -9,9 +9,10 @@ import typer
 from stream_classifier.classify.labels import choose, load_label_sets
 from stream_classifier.cli.options import ConfigOption  # noqa: TC001 - typer reads it
 from stream_classifier.errors import StreamClassifierError
+from stream_classifier.kafka.clients import check_properties
 from stream_classifier.kafka.topics import Topics
 from stream_classifier.model.bundle import verify
-from stream_classifier.model.default import default_path, is_built
+from stream_classifier.model.default import BUILD_COMMAND, default_path, is_built
 from stream_classifier.settings_file import load_settings
 
 if TYPE_CHECKING:
@@ -30,9 +31,11 @@ def check(
     """
     settings = load_settings(config)
     typer.echo("ok       settings")
-    parts: list[tuple[str, Callable[[Settings], Iterator[str]]]] = [("labels", _labels), ("model", _model)]
-    if not offline:
-        parts.append(("kafka", _kafka))
+    parts: list[tuple[str, Callable[[Settings], Iterator[str]]]] = [
+        ("labels", _labels),
+        ("model", _model),
+        ("client properties", _client_properties) if offline else ("kafka", _kafka),
+    ]
     problems = 0
     for name, part in parts:
         found = list(_problems_of(part, settings))
@@ -60,12 +63,20 @@ def _labels(settings: Settings) -> Iterator[str]:
 def _model(settings: Settings) -> Iterator[str]:
     path = settings.model.path or default_path()
     if settings.model.path is None and not is_built(path):
-        yield "the embedded model is not built yet; the worker's first start does, or `stream-classifier model build`"
+        yield f"the embedded model is not built yet: run `{BUILD_COMMAND}` (a worker builds it when it starts)"
         return
-    verify(path)
+    manifest = verify(path)
+    if (wanted := settings.model.max_length) is not None and wanted > manifest.max_length:
+        yield f"model.max_length is {wanted}: set at most {manifest.max_length}, {manifest.name}'s limit"
+
+
+def _client_properties(settings: Settings) -> Iterator[str]:
+    check_properties(settings.kafka)
+    yield from ()
 
 
 def _kafka(settings: Settings) -> Iterator[str]:
+    check_properties(settings.kafka)
     topics = Topics(settings.kafka)
     topics.reach()
     written = (settings.output.topic, settings.dead_letter.topic)

@@ -35,6 +35,7 @@ from stream_classifier.kafka.reader import read
 from stream_classifier.kafka.topics import NewTopic, Topics
 from stream_classifier.model.default import build_default
 from stream_classifier.samples import Sample, label_set_path, load_samples
+from stream_classifier.settings import KafkaSettings
 from stream_classifier.settings_file import ENVIRONMENT_PREFIX, load_settings
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def demo(
     console = Console(soft_wrap=True)
     clock = _Phases(console)
     with contextlib.ExitStack() as stack:
+        if bootstrap_servers is not None:
+            Topics(KafkaSettings(bootstrap_servers=bootstrap_servers, group_id="stream-classifier-demo")).reach()
         building = _Building(lambda line: console.print(f"  {line}", style="dim"))
         if bootstrap_servers is None:
             cluster = EmbeddedCluster(1, progress=lambda line: console.print(f"  {line}", style="dim"))
@@ -72,8 +75,9 @@ def demo(
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stream-classifier-demo-")))
         config = _write_config(directory, bootstrap_servers, stack.enter_context(label_set_path()))
         settings = load_settings(config, {})
-        stack.callback(_delete_topics, settings)
-        _create_topics(settings)
+        kafka = Topics(settings.kafka)
+        stack.callback(_delete_topics, kafka, settings)
+        kafka.create([NewTopic(name, _PARTITIONS, {}) for name in _topics(settings)])
         running = _WorkerProcess(config, directory)
         stack.callback(running.kill)
         console.print(f"  metrics: {running.metrics_address()}", highlight=False, style="dim")
@@ -140,16 +144,10 @@ def _topics(settings: Settings) -> list[str]:
     return [settings.input.topics[0], settings.output.topic, settings.dead_letter.topic]
 
 
-def _create_topics(settings: Settings) -> None:
-    kafka = Topics(settings.kafka)
-    kafka.reach()
-    kafka.create([NewTopic(name, _PARTITIONS, {}) for name in _topics(settings)])
-
-
-def _delete_topics(settings: Settings) -> None:
+def _delete_topics(kafka: Topics, settings: Settings) -> None:
     # The embedded Kafka forgets everything anyway; on somebody's own nothing is to be left behind.
     with contextlib.suppress(StreamClassifierError):
-        Topics(settings.kafka).delete(_topics(settings))
+        kafka.delete(_topics(settings))
 
 
 class _WorkerProcess:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from stream_classifier.cli.options import ConfigOption  # noqa: TC001 - typer reads it
 from stream_classifier.cli.texts import Lines
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from stream_classifier.settings import Settings
 
+_FORMATS = {".csv": "csv", ".txt": "lines", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
+
 
 def publish(
     file: Annotated[
@@ -40,7 +43,8 @@ def publish(
     """Publish a file to the input topic, each record's delivery checked.
 
     JSON lines go as they are, bytes unchanged; a CSV row becomes an object of its columns; a plain line becomes
-    {"text": ...}, or stays as it is with `input.format: text`.
+    {"text": ...}, or stays as it is with `input.format: text`. A pipe holds JSON lines if its first one begins with a
+    brace, else plain lines.
 
     Example: stream-classifier publish tickets.jsonl --config config/worker.yaml --key-field id
     """
@@ -48,15 +52,27 @@ def publish(
     target = topic or settings.input.topics[0]
     if target not in settings.input.topics:
         raise UsageError(f"--topic: {target} is not one of input.topics ({', '.join(settings.input.topics)})")
+    stream, name = _open(file)
     kafka = Topics(settings.kafka)
     kafka.reach()
     kafka.require([target])
-    stream, name = _open(file)
-    with stream, _progress(stream) as progress:
-        task = progress.add_task("published", total=None)
-        records = _records(stream, name, settings, key_field)
-        count = publish_records(settings.kafka, target, records, lambda done: progress.update(task, completed=done))
-    typer.echo(f"published {count} records to {target}", err=True)
+    published = 0
+    whole = False
+
+    def show(count: int) -> None:
+        nonlocal published
+        published = count
+        progress.update(task, completed=count)
+
+    try:
+        with stream, _progress(stream) as progress:
+            task = progress.add_task("published", total=None)
+            publish_records(settings.kafka, target, _records(stream, name, settings, key_field), show)
+        whole = True
+    finally:
+        # What went into the topic before something went wrong should be known before it is tried again.
+        if whole or published:
+            typer.echo(f"published {published} record{'' if published == 1 else 's'} to {target}", err=True)
 
 
 def _open(file: str) -> tuple[BinaryIO, str]:
@@ -70,40 +86,72 @@ def _open(file: str) -> tuple[BinaryIO, str]:
 
 def _progress(stream: BinaryIO) -> Progress:
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     return Progress(*columns, console=console, disable=not console.is_terminal or stream.isatty(), transient=True)
 
 
 def _records(
     stream: BinaryIO, name: str, settings: Settings, key_field: str | None
 ) -> Iterator[tuple[bytes | None, bytes | None]]:
-    form = {".csv": "csv", ".txt": "lines", ".jsonl": "json", ".ndjson": "json"}.get(Path(name).suffix.lower())
     source: BufferedIOBase = stream  # type: ignore[assignment]  # a binary file is one
     lines = Lines(source, name)
+    form = _FORMATS.get(Path(name).suffix.lower())
     if form == "csv":
-        yield from _from_csv(lines, key_field)
+        yield from _from_csv(lines, settings, key_field)
         return
-    for line in lines:
-        if not line.strip():
-            continue
-        if form == "lines" or (form is None and not line.lstrip().startswith(b"{")):
-            plain = settings.input.format == "text"
-            yield None, line if plain else orjson.dumps({settings.input.text_field: lines.decoded(line)})
-        else:
+    present: Iterator[bytes] = (line for line in lines if line.strip())
+    if form is None:
+        first = list(itertools.islice(present, 1))
+        form = "json" if first and first[0].lstrip().startswith(b"{") else "lines"
+        present = itertools.chain(first, present)
+    if form == "lines" and key_field is not None:
+        raise UsageError("--key-field: plain lines have no fields; publish JSON lines or CSV")
+    for line in present:
+        if form == "json":
             yield _key(line, key_field), line
+        elif settings.input.format == "text":
+            yield None, line
+        else:
+            yield None, _event({}, settings.input.text_field, lines.decoded(line))
 
 
-def _from_csv(lines: Lines, key_field: str | None) -> Iterator[tuple[bytes | None, bytes]]:
-    reader = csv.DictReader((lines.decoded(line) + "\n" for line in lines), strict=True)
+def _from_csv(lines: Lines, settings: Settings, key_field: str | None) -> Iterator[tuple[bytes | None, bytes]]:
+    if settings.input.format == "text":
+        raise UsageError("input.format is text, and a CSV row becomes a JSON object: publish plain lines")
+    text_field = settings.input.text_field
+    reader = csv.reader((lines.decoded(line) + "\n" for line in lines), strict=True)
     try:
-        for row in reader:
-            if None in row or None in row.values():
-                raise lines.error(f"does not have as many columns as the header ({len(reader.fieldnames or ())})")
-            if key_field is not None and key_field not in row:
-                raise lines.error(f"the header has no {key_field!r}; name a column with --key-field")
-            yield row[key_field].encode() if key_field else None, orjson.dumps(row)
+        columns = next(reader, [])
+        if not columns:
+            return
+        # The names in a header are not shown: without a header, the first line would be a user's text.
+        if len(set(columns)) != len(columns):
+            raise lines.error("two columns have the same name")
+        if text_field not in columns:
+            raise lines.error(f"none of the {len(columns)} columns is called {text_field!r}, as input.text_field says")
+        if key_field is not None and key_field not in columns:
+            raise lines.error(f"none of the {len(columns)} columns is called {key_field!r}, as --key-field says")
+        for row in filter(None, reader):
+            if len(row) != len(columns):
+                raise lines.error(f"has {len(row)} columns, the header has {len(columns)}")
+            members: dict[str, Any] = dict(zip(columns, row, strict=True))
+            key = None if key_field is None else members[key_field].encode()
+            text = members[text_field]
+            if "." in text_field:
+                del members[text_field]
+            yield key, _event(members, text_field, text)
     except csv.Error as error:
         raise lines.error(f"is not CSV ({error})") from None
+
+
+def _event(members: dict[str, Any], text_field: str, text: str) -> bytes:
+    """An event with the text at the dotted path where the worker looks for it."""
+    *parents, name = text_field.split(".")
+    inner = members
+    for parent in parents:
+        inner[parent] = inner = {}
+    inner[name] = text
+    return orjson.dumps(members)
 
 
 def _key(line: bytes, field: str | None) -> bytes | None:
@@ -111,6 +159,8 @@ def _key(line: bytes, field: str | None) -> bytes | None:
         return None
     try:
         value = orjson.loads(line)[field]
-    except (orjson.JSONDecodeError, TypeError, KeyError, IndexError):
+    except (orjson.JSONDecodeError, TypeError, KeyError):
         return None  # the worker will say what is wrong with it
-    return value.encode() if isinstance(value, str) else orjson.dumps(value)
+    if value is None or isinstance(value, str):
+        return value if value is None else value.encode()
+    return orjson.dumps(value)

@@ -10,7 +10,7 @@ from stream_classifier.cli.options import ConfigOption  # noqa: TC001 - typer re
 from stream_classifier.kafka.topics import NewTopic, Topics
 from stream_classifier.settings_file import load_settings
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _DEAD_LETTERS_KEPT_MS = 30 * 24 * 3600 * 1000
 _ROOM_FOR_HEADERS = 65_536

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from stream_classifier.events.record import Record
     from stream_classifier.settings import Settings
 
+_LABEL_CELLS = 24
+_TEXT_CHARACTERS = 100  # about what a line holds
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta", "bright_green")
 
 
@@ -38,14 +41,15 @@ def watch(
     topic = settings.dead_letter.topic if dead_letters else settings.output.topic
     console = Console(soft_wrap=True)
     shown = 0
+    records = read(settings.kafka, [topic], from_beginning=from_beginning)
     try:
-        for record in read(settings.kafka, [topic], from_beginning=from_beginning):
+        next(records)
+        typer.echo(f"watching {topic}; Ctrl-C stops", err=True)
+        for record in records:
             if record is None:
                 continue
             if as_json:
-                sys.stdout.buffer.write(
-                    (_dead_letter_json(record) if dead_letters else record.value or b"null") + b"\n"
-                )
+                sys.stdout.buffer.write((_dead_letter_json(record) if dead_letters else _event_json(record)) + b"\n")
                 sys.stdout.buffer.flush()
             else:
                 console.print(_dead_letter_line(record) if dead_letters else event_line(record, settings))
@@ -65,19 +69,29 @@ def event_line(record: Record, settings: Settings) -> Text:
     except (orjson.JSONDecodeError, TypeError, KeyError, ValueError):
         return Text(f"{record.source}: not a labelled event", style="dim")
     text: Any = event
-    for name in settings.input.text_field.split("."):
+    for name in settings.input.text_field.split(".") if settings.input.format == "json" else ["text"]:
         text = text.get(name, "") if isinstance(text, dict) else ""
-    shown = "".join(character if character.isprintable() else " " for character in str(text))
+    shown, name = _printable(text), "-" if label is None else _printable(label)
     return Text.assemble(
         (f"{score:.2f} ", "dim"),
-        (f"{label or '-':<24} ", _colour(label)),
-        (shown if len(shown) <= 100 else f"{shown[:99]}…"),  # noqa: PLR2004 - about what a line holds
+        (f"{name}{' ' * (_LABEL_CELLS - cell_len(name))} ", "dim" if label is None else _colour(name)),
+        shown if len(shown) <= _TEXT_CHARACTERS else f"{shown[: _TEXT_CHARACTERS - 1]}…",
     )
 
 
-def _colour(label: str | None) -> str:
+def _printable(content: object) -> str:
+    """Without control characters, which could make a terminal do things."""
+    return "".join(character if character.isprintable() else " " for character in str(content))
+
+
+def _colour(label: str) -> str:
     # The same label has the same colour in every run; hash() of a string does not.
-    return "dim" if label is None else _COLOURS[sum(label.encode()) % len(_COLOURS)]
+    return _COLOURS[sum(label.encode()) % len(_COLOURS)]
+
+
+def _event_json(record: Record) -> bytes:
+    """The event's bytes on one line: line breaks stand only between the tokens of JSON, where a blank is as good."""
+    return (record.value or b"null").replace(b"\r", b" ").replace(b"\n", b" ")
 
 
 def _headers(record: Record) -> dict[str, str]:
@@ -91,9 +105,9 @@ def _headers(record: Record) -> dict[str, str]:
 def _dead_letter_line(record: Record) -> Text:
     headers = _headers(record)
     return Text.assemble(
-        (f"{headers.get('classifier-error-code', '?'):<20} ", "red"),
-        (f"{headers.get('classifier-source', '?')} ", "dim"),
-        headers.get("classifier-error-message", ""),
+        (f"{_printable(headers.get('classifier-error-code', '?')):<20} ", "red"),
+        (f"{_printable(headers.get('classifier-source', '?'))} ", "dim"),
+        _printable(headers.get("classifier-error-message", "")),
     )
 
 

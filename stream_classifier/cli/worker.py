@@ -18,6 +18,7 @@ from stream_classifier.cli.options import ConfigOption  # noqa: TC001 - typer re
 from stream_classifier.cores import available_cores
 from stream_classifier.errors import StreamClassifierError
 from stream_classifier.health import Health
+from stream_classifier.kafka.clients import check_properties
 from stream_classifier.metrics import Metrics
 from stream_classifier.model.encoder import Encoder
 from stream_classifier.observability import ObservabilityServer
@@ -33,26 +34,35 @@ if TYPE_CHECKING:
 _START_SECONDS = 600.0  # the first start may have to build the embedded model
 
 
-def worker(config: ConfigOption) -> None:
+def worker(context: typer.Context, config: ConfigOption) -> None:
     """Label the events of the input topics until SIGTERM or Ctrl-C: then drain, commit, leave the group.
 
     Example: stream-classifier worker --config config/worker.yaml
     """
     settings = load_settings(config)
     label_set = choose(load_label_sets(settings.labels.path), settings.labels.use)
+    check_properties(settings.kafka)
     logs.configure(settings.observability)
     log = logs.logger("worker")
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts what is in its background deaf to SIGINT
+        signal.signal(number, signal.default_int_handler)
     try:
         _run(settings, label_set)
-    except StreamClassifierError as error:
-        log.error("ended", reason=str(error))  # noqa: TRY400 - foreseen: the reason says it all
-        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        log.info("stopped before there was anything to drain")
     except Exception as error:
-        # Its message could quote a text; where it came from is enough to look it up.
-        frames = traceback.extract_tb(error.__traceback__)
-        where = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[-4:]]
-        log.error("ended by a defect", error=type(error).__name__, where=where)  # noqa: TRY400 - see above
-        raise typer.Exit(1) from error
+        exit_code = 1
+        if isinstance(error, StreamClassifierError):
+            log.error("ended", reason=str(error))  # noqa: TRY400 - foreseen: the reason says it all
+            exit_code = error.exit_code
+        else:
+            # Its message could quote a text; where it came from is enough to look it up.
+            frames = traceback.extract_tb(error.__traceback__)
+            where = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[-4:]]
+            log.error("ended by a defect", error=type(error).__name__, where=where)  # noqa: TRY400 - see above
+        if context.find_root().params["debug"]:
+            raise
+        raise typer.Exit(exit_code) from None
 
 
 def _run(settings: Settings, label_set: LabelSet) -> None:

@@ -44,6 +44,8 @@ class Decoder:
         self._text_path = reading.text_field.split(".")
         self._labels_path = reading.labels_field.split(".")
         self._text_name = reading.text_field
+        self._labels_name = reading.labels_field
+        self._shallow = len(self._text_path) == len(self._labels_path) == 1
         self._max_bytes = reading.max_text_bytes
         self._json = reading.format == "json"
         self._tombstones_pass = reading.tombstones == "pass_through"
@@ -78,7 +80,7 @@ class Decoder:
         if not isinstance(event, dict):
             return Refusal("not_an_object", "the value is JSON, but not an object")
 
-        text = _at(event, self._text_path)
+        text = event.get(self._text_name, _MISSING) if self._shallow else _at(event, self._text_path)
         if text is _MISSING:
             return Refusal("text_missing", f"there is no member {self._text_name}; input.text_field names it")
         if not isinstance(text, str):
@@ -88,7 +90,7 @@ class Decoder:
         if self._taken is not None and self._taken in event:
             return Refusal("field_taken", f"there already is a member {self._taken}; output.overwrite replaces it")
 
-        labels = _at(event, self._labels_path)
+        labels = event.get(self._labels_name) if self._shallow else _at(event, self._labels_path)
         if labels is _MISSING or labels is None:
             return Task(text, None)
         if problem := _problem_with(labels):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 OWN_HEADERS = "classifier-"
 FIRST_SOURCE = "classifier-first-source"
 _WHITE_SPACE = b" \t\r\n"
-_UNUSUAL_BEFORE_THE_END = (b"{", b" ", b"\t", b"\r", b"\n")
+_OPENING_BRACE, _CLOSING_BRACE, _BLANK = b"{} "  # as numbers
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],]', re.DOTALL)
 
 
@@ -26,6 +26,7 @@ class Enricher:
         self._member = orjson.dumps(writing.field) + b":"
         self._json = reading.format == "json"
         self._overwrite = writing.overwrite
+        self._glue = b"," + self._member
         self._usual = self._json and not self._overwrite
 
     def enrich(self, value: bytes, classification: bytes) -> bytes:
@@ -35,9 +36,9 @@ class Enricher:
             value: What `Decoder` accepted: a JSON object with at least one member of its own, or a plain text.
             classification: The member's value, as JSON.
         """
+        if self._usual and value[-1] == _CLOSING_BRACE and value[-2] > _BLANK and value[-2] != _OPENING_BRACE:
+            return value[:-1] + self._glue + classification + b"}"
         member = self._member + classification
-        if value[-1:] == b"}" and value[-2:-1] not in _UNUSUAL_BEFORE_THE_END and self._usual:
-            return b"".join((value[:-1], b",", member, b"}"))
         if not self._json:
             return b'{"text":' + orjson.dumps(value.decode()) + b"," + member + b"}"
         if self._overwrite:
@@ -92,12 +93,12 @@ def output_headers(record: Record, model: str, label_set: str) -> Headers:
         model: The bundle's short hash.
         label_set: `name@version`, or `adhoc`.
     """
-    return [
-        *own_headers_removed(record.headers),
+    own: Headers = [
         ("classifier-source", record.source),
         ("classifier-model", model),
         ("classifier-label-set", label_set),
     ]
+    return own_headers_removed(record.headers) + own if record.headers else own
 
 
 def output_timestamp(timestamp: int | None) -> int:

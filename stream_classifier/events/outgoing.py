@@ -33,14 +33,11 @@ class TopicLimits(NamedTuple):
     future_ms: int = NEVER_MS
 
 
-class Outgoing(NamedTuple):
-    """A record to produce; a timestamp of 0 is the time of sending."""
+Outgoing = tuple[str, bytes | None, bytes | None, "Headers", int]
+"""A record to produce: topic, key, value, headers, and a timestamp in milliseconds, 0 for the time of sending.
 
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-    timestamp: int
+A plain tuple: one is made for every event, and a named one takes several times as long to make.
+"""
 
 
 class Writer:
@@ -57,10 +54,8 @@ class Writer:
         self._enricher = Enricher(settings.input, settings.output)
         self._output = settings.output.topic
         self._dead_letter = settings.dead_letter.topic
-        self._output_limits = limits[self._output]
-        self._past_ms = self._output_limits.past_ms
-        self._future_ms = self._output_limits.future_ms
-        self._surely_fits = self._output_limits.max_bytes - 2000
+        self._output_bytes, self._past_ms, self._future_ms = limits[self._output]
+        self._surely_fits = self._output_bytes - 2000
         self._dead_letter_bytes = limits[self._dead_letter].max_bytes
         self._model = model
         self._version = version
@@ -87,15 +82,15 @@ class Writer:
         return self._within_limits(record, None, headers, now)
 
     def _within_limits(self, record: Record, value: bytes | None, headers: Headers, now: int) -> Outgoing | Refusal:
-        key, limits, timestamp = record.key, self._output_limits, output_timestamp(record.timestamp)
+        key, timestamp = record.key, output_timestamp(record.timestamp)
         # Counting every byte of every record would cost more than making it: most are far below the limit.
         little = len(headers) <= _FEW_HEADERS and len(key or b"") + len(value or b"") < self._surely_fits
-        if not little and (size := record_bytes(key, value, headers)) > limits.max_bytes:
-            limit = f"max.message.bytes of {self._output} is {limits.max_bytes}"
+        if not little and (size := record_bytes(key, value, headers)) > self._output_bytes:
+            limit = f"max.message.bytes of {self._output} is {self._output_bytes}"
             return Refusal("output_too_large", f"the labelled event has up to {size} bytes; {limit}")
         if timestamp and not now - self._past_ms <= timestamp <= now + self._future_ms:
             return Refusal("timestamp_refused", f"{self._output} does not take the timestamp {timestamp}")
-        return Outgoing(self._output, key, value, headers, timestamp)
+        return self._output, key, value, headers, timestamp
 
     def refused(self, record: Record, refusal: Refusal, *, payload: bool = True) -> Outgoing:
         """The dead letter; without its payload when that does not fit, or is not wanted.
@@ -108,7 +103,7 @@ class Writer:
         letter = dead_letter(record, refusal, self._version)
         if not payload or record_bytes(*letter) > self._dead_letter_bytes:
             letter = without_payload(record, refusal, self._version)
-        return Outgoing(self._dead_letter, *letter, timestamp=0)
+        return self._dead_letter, *letter, 0
 
 
 def record_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:

@@ -42,7 +42,6 @@ class Record:
         value: bytes | None,
         headers: Headers | None = None,
         timestamp: int | None = None,
-        *,
         headers_readable: bool = True,
     ) -> None:
         self.topic = topic

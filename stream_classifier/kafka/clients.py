@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka import KafkaError as ClientError
-from confluent_kafka import KafkaException
 
 from stream_classifier import __version__
-from stream_classifier.errors import KafkaError
+from stream_classifier.errors import KafkaError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from stream_classifier.settings import KafkaSettings
 
 Properties = dict[str, Any]
+ClientT = TypeVar("ClientT")
 
 # Rights, names and configurations: waiting does not mend them.
 _ADVICE = {
@@ -58,8 +60,6 @@ def consumer_properties(settings: KafkaSettings) -> Properties:
         "fetch.queue.backoff.ms": 20,
         # The loop only looks in now and then while a window is being drained.
         "max.poll.interval.ms": 300_000,
-        # By this the worker learns that it joined its group even when it was given no partition.
-        "statistics.interval.ms": 1000,
         **common_properties(settings),
         **settings.consumer,
         "group.id": settings.group_id,
@@ -69,6 +69,8 @@ def consumer_properties(settings: KafkaSettings) -> Properties:
         "auto.offset.reset": "error",
         "enable.partition.eof": True,
         "isolation.level": "read_committed",
+        # By this the worker learns that it joined its group even when it was given no partition.
+        "statistics.interval.ms": 1000,
     }
     if settings.group_protocol == "classic":
         properties["partition.assignment.strategy"] = "cooperative-sticky"
@@ -99,6 +101,21 @@ def producer_properties(settings: KafkaSettings, *, largest: int, smallest: int)
     }
 
 
+def build(kind: Callable[[Properties], ClientT], properties: Properties) -> ClientT:
+    """Make a client.
+
+    Raises:
+        SettingsError: It does not take `kafka.client`, `kafka.consumer` or `kafka.producer`. Shows no value, which may
+            be a secret.
+    """
+    try:
+        return kind(properties)
+    except KafkaException as error:
+        message = re.sub(r'value "[^"]*"', "value", error.args[0].str())
+        where = "kafka.consumer or " * (kind is Consumer) + "kafka.producer or " * (kind is Producer) + "kafka.client"
+        raise SettingsError(f"{where}: {message}; librdkafka's CONFIGURATION.md has the properties") from None
+
+
 def is_permanent(error: ClientError) -> bool:
     """Whether trying again cannot help."""
     return bool(error.fatal()) or error.code() in _ADVICE
@@ -110,6 +127,16 @@ def failure(error: ClientError, doing: str) -> KafkaError:
     if error.fatal() and error.code() == ClientError._FATAL:  # noqa: SLF001 - librdkafka's names for its own codes
         advice = "the client gave up for good"
     return KafkaError(f"{doing}: {error.name()}: {error.str()}; {advice}")
+
+
+def check_properties(settings: KafkaSettings) -> None:
+    """Make a worker's clients, and have them do nothing.
+
+    Raises:
+        SettingsError: They do not take `kafka.client`, `kafka.consumer` or `kafka.producer`.
+    """
+    build(Consumer, consumer_properties(settings)).close()
+    build(Producer, producer_properties(settings, largest=1_000_000, smallest=1_000_000))
 
 
 def call(doing: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - passed through

@@ -24,10 +24,13 @@ def to_record(message: Message) -> Record:
         headers, readable = None, False
     kind, milliseconds = message.timestamp()
     # All of these are there when there is no error; key and value are bytes, as no deserializer is set.
-    topic: Any = message.topic()
-    partition: Any = message.partition()
-    offset: Any = message.offset()
-    key: Any = message.key()
-    value: Any = message.value()
-    timestamp = milliseconds if kind else None
-    return Record(topic, partition, offset, key, value, headers, timestamp, headers_readable=readable)
+    return Record(
+        message.topic(),  # type: ignore[arg-type]
+        message.partition(),  # type: ignore[arg-type]
+        message.offset(),  # type: ignore[arg-type]
+        message.key(),
+        message.value(),
+        headers,
+        milliseconds if kind else None,
+        readable,
+    )

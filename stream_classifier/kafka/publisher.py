@@ -8,7 +8,7 @@ from confluent_kafka import KafkaError as ClientError
 from confluent_kafka import KafkaException, Message, Producer
 
 from stream_classifier.errors import KafkaError
-from stream_classifier.kafka.clients import common_properties, failure
+from stream_classifier.kafka.clients import build, common_properties, failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,7 +29,8 @@ def publish(
     Args:
         kafka: Where Kafka is.
         topic: Where to.
-        records: Key and value of each; may be endless, and may wait.
+        records: Key and value of each; may be endless, and may wait. What it raises is raised here, once the records
+            before it have been delivered.
         delivered: Is told how many were acknowledged so far.
 
     Returns:
@@ -37,6 +38,7 @@ def publish(
 
     Raises:
         KafkaError: One could not be delivered.
+        SettingsError: The client does not take its properties.
     """
     acknowledged = 0
     failed: list[ClientError] = []
@@ -57,33 +59,48 @@ def publish(
         "message.timeout.ms": int(_ANSWER_SECONDS * 1000),
         "message.max.bytes": 100_000_000,  # how much is too much is for the topic to say
     }
-    try:
-        producer = Producer(properties)
-        for key, value in records:
-            while True:
-                try:
-                    producer.produce(topic, value, key, on_delivery=on_delivery)
-                    break
-                except BufferError:
-                    producer.poll(0.1)
-            producer.poll(0)
-            _raise_first(failed, topic, acknowledged)
-            delivered(acknowledged)
-    except KafkaException as error:
-        raise failure(error.args[0], f"publishing to {topic}, after {acknowledged} records") from None
-    while int(producer.flush(0.2)):
+    producer = build(Producer, properties)
+
+    def check() -> None:
         _raise_first(failed, topic, acknowledged)
         delivered(acknowledged)
-    _raise_first(failed, topic, acknowledged)
-    delivered(acknowledged)
+
+    try:
+        for key, value in records:
+            _produce(producer, topic, key, value, on_delivery)
+            producer.poll(0)
+            check()
+    except KafkaException as error:
+        raise failure(error.args[0], f"publishing to {topic}, after {acknowledged} records") from None
+    finally:
+        while int(producer.flush(0.2)):
+            check()
+        check()
     return acknowledged
 
 
+def _produce(
+    producer: Producer,
+    topic: str,
+    key: bytes | None,
+    value: bytes | None,
+    on_delivery: Callable[[ClientError | None, Message], None],
+) -> None:
+    while True:
+        try:
+            producer.produce(topic, value, key, on_delivery=on_delivery)
+        except BufferError:
+            producer.poll(0.1)  # its queue is full: let some of it be delivered
+        else:
+            return
+
+
 def _raise_first(failed: list[ClientError], topic: str, acknowledged: int) -> None:
-    if failed:
-        if failed[0].code() == ClientError._MSG_TIMED_OUT:  # noqa: SLF001 - librdkafka's name
-            raise KafkaError(
-                f"publishing to {topic}: no answer within {_ANSWER_SECONDS:g} s, after {acknowledged} records; "
-                "does the broker run?"
-            )
-        raise failure(failed[0], f"publishing to {topic}, after {acknowledged} records")
+    if not failed:
+        return
+    doing = f"publishing to {topic}, after {acknowledged} records"
+    if failed[0].code() == ClientError._MSG_TIMED_OUT:  # noqa: SLF001 - librdkafka's name
+        raise KafkaError(f"{doing}: no answer within {_ANSWER_SECONDS:g} s; does the broker run?")
+    if failed[0].code() == ClientError.MSG_SIZE_TOO_LARGE:
+        raise KafkaError(f"{doing}: a record is larger than the topic's max.message.bytes; raise that, or shorten it")
+    raise failure(failed[0], doing)

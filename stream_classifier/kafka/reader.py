@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, TopicPartition
 
-from stream_classifier.kafka.clients import call, common_properties, failure, is_permanent
+from stream_classifier.kafka.clients import build, call, common_properties, failure, is_permanent
 from stream_classifier.kafka.messages import to_record
 from stream_classifier.kafka.topics import Topics
 
@@ -31,20 +31,12 @@ def read(
 
     Raises:
         KafkaError: A topic is missing, must not be read, or Kafka cannot be reached.
+        SettingsError: The client does not take its properties.
     """
     topics = Topics(kafka)
     topics.reach()
     partitions = topics.require(names)
-    consumer = Consumer(
-        {
-            **common_properties(kafka),
-            **kafka.consumer,
-            "group.id": f"stream-classifier-reader-{uuid.uuid4().hex}",
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed",
-        }
-    )
+    consumer = _consumer(kafka)
     placed = [TopicPartition(topic, number) for topic, count in partitions.items() for number in range(count)]
     for at in placed:
         # Asked here and now: a logical offset would be resolved later, records before that moment could be missed, and
@@ -58,6 +50,18 @@ def read(
             yield _next(consumer, idle_seconds)
     finally:
         consumer.close()
+
+
+def _consumer(kafka: KafkaSettings) -> Consumer:
+    properties = {
+        **common_properties(kafka),
+        **kafka.consumer,
+        "group.id": f"stream-classifier-reader-{uuid.uuid4().hex}",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_committed",
+    }
+    return build(Consumer, properties)
 
 
 def _next(consumer: Consumer, wait: float) -> Record | None:

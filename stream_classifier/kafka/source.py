@@ -12,7 +12,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message,
 from confluent_kafka import KafkaError as ClientError
 
 from stream_classifier.errors import KafkaError
-from stream_classifier.kafka.clients import consumer_properties, failure, is_permanent
+from stream_classifier.kafka.clients import build, consumer_properties, failure, is_permanent
 from stream_classifier.kafka.messages import to_record
 from stream_classifier.ledger import Partition
 
@@ -78,17 +78,12 @@ class Source:
         # An exception that leaves one of the client's callbacks makes it drop the records of the same call, so every
         # callback keeps its exception here until the call has returned.
         self._raised: BaseException | None = None
-        try:
-            self._consumer = Consumer(
-                {
-                    **consumer_properties(kafka),
-                    "error_cb": self._guard(self._on_error),
-                    "stats_cb": self._guard(self._on_statistics),
-                    "on_commit": self._guard(self._on_commit),
-                }
-            )
-        except KafkaException as error:
-            raise failure(error.args[0], "kafka.client or kafka.consumer") from None
+        callbacks = {
+            "error_cb": self._guard(self._on_error),
+            "stats_cb": self._guard(self._on_statistics),
+            "on_commit": self._guard(self._on_commit),
+        }
+        self._consumer = build(Consumer, consumer_properties(kafka) | callbacks)
 
     def subscribe(self) -> None:
         """Join the group."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from confluent_kafka import KafkaError as ClientError
@@ -9,7 +10,7 @@ from confluent_kafka import KafkaException, TopicCollection, admin
 
 from stream_classifier.errors import KafkaError
 from stream_classifier.events.outgoing import DEFAULT_MAX_BYTES, NEVER_MS, TopicLimits
-from stream_classifier.kafka.clients import call, common_properties, failure
+from stream_classifier.kafka.clients import build, call, common_properties, failure, is_permanent
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 
 _COPIES = 3  # of each partition, where there are so many brokers
+_ATTEMPT_SECONDS = 0.5
 
 
 class TopicState(NamedTuple):
@@ -54,17 +56,19 @@ class Topics:
     Args:
         kafka: Where Kafka is.
         patience: Seconds that a broker has to answer.
+
+    Raises:
+        SettingsError: The client does not take `kafka.client`.
     """
 
     def __init__(self, kafka: KafkaSettings, *, patience: float = 10.0) -> None:
         self._patience = patience
+        # How long the broker may take over it, and how long its answer is waited for.
+        self._timeouts = {"operation_timeout": patience, "request_timeout": patience + _ATTEMPT_SECONDS}
         self._servers = kafka.bootstrap_servers
         self._errors: list[ClientError] = []
-        try:
-            properties = {**common_properties(kafka), "error_cb": self._errors.append}
-            self._admin = admin.AdminClient(properties)
-        except KafkaException as error:
-            raise failure(error.args[0], "kafka.client") from None
+        properties = {**common_properties(kafka), "error_cb": self._errors.append}
+        self._admin = build(admin.AdminClient, properties)
 
     def reach(self) -> None:
         """Get an answer from the cluster.
@@ -72,15 +76,23 @@ class Topics:
         Raises:
             KafkaError: None came, or the credentials were refused.
         """
-        try:
-            self._admin.list_topics(timeout=self._patience)
-        except KafkaException as error:
-            told = [problem for problem in self._errors if problem.code() != ClientError._ALL_BROKERS_DOWN]  # noqa: SLF001
-            why = f" ({told[-1].str()})" if told else f" ({error.args[0].name()})"
-            raise KafkaError(
-                f"no Kafka broker answered at {self._servers} within {self._patience:g} s{why}; look at "
-                "kafka.bootstrap_servers and kafka.client, and whether the broker runs"
-            ) from None
+        end = time.monotonic() + self._patience
+        while True:
+            try:
+                self._admin.list_topics(timeout=min(_ATTEMPT_SECONDS, max(0.01, end - time.monotonic())))
+            except KafkaException as error:
+                self._admin.poll(0)  # what is wrong is told to error_cb, in here
+                told = [problem for problem in self._errors if problem.code() != ClientError._ALL_BROKERS_DOWN]  # noqa: SLF001
+                if permanent := [problem for problem in told if is_permanent(problem)]:
+                    raise failure(permanent[-1], f"reaching Kafka at {self._servers}") from None
+                if time.monotonic() >= end:
+                    why = told[-1].str() if told else error.args[0].name()
+                    raise KafkaError(
+                        f"no Kafka broker answered at {self._servers} within {self._patience:g} s ({why}); look at "
+                        "kafka.bootstrap_servers and kafka.client, and whether the broker runs"
+                    ) from None
+            else:
+                return
 
     def describe(self, names: Collection[str]) -> dict[str, TopicState]:
         """What there is of each topic; asking creates none.
@@ -97,6 +109,8 @@ class Topics:
                 found = future.result()
             except KafkaException as error:
                 problem = error.args[0]
+                if problem.code() < 0:  # not the broker's answer: there was none
+                    raise failure(problem, f"looking at topic {name}") from None
                 missing = problem.code() == ClientError.UNKNOWN_TOPIC_OR_PART
                 states[name] = TopicState(0, None, None if missing else f"{problem.name()}: {problem.str()}")
                 continue
@@ -184,7 +198,7 @@ class Topics:
             for topic in topics
         ]
         made = {}
-        for name, future in self._admin.create_topics(new, operation_timeout=self._patience).items():
+        for name, future in self._admin.create_topics(new, **self._timeouts).items():
             try:
                 future.result()
                 made[name] = True
@@ -200,7 +214,7 @@ class Topics:
         Raises:
             KafkaError: One could not be deleted.
         """
-        for name, future in self._admin.delete_topics(list(names), operation_timeout=self._patience).items():
+        for name, future in self._admin.delete_topics(list(names), **self._timeouts).items():
             call(f"deleting topic {name}", future.result)
 
     def _brokers(self) -> int:
