@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING
 
 from stream_classifier.classify.classification import Classification
 from stream_classifier.events.refusal import Refusal
+from stream_classifier.logs import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable
 
     from stream_classifier.classify.measures import Measures
-    from stream_classifier.events.decode import PassThrough
+    from stream_classifier.delivery import InFlight, Outcome
     from stream_classifier.events.record import Record
-    from stream_classifier.ledger import Entry, Lane, Partition
+    from stream_classifier.kafka.source import Source
+    from stream_classifier.ledger import Ledger, Partition
     from stream_classifier.metrics import Metrics
 
-    Outcome = Classification | Refusal | PassThrough
-
 ADHOC = "adhoc"
+_ERRORS_SECONDS = 10.0
 
 
 class Accounting:
@@ -27,6 +28,9 @@ class Accounting:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._log = logger("worker")
+        self._errors: Counter[str] = Counter()
+        self._errors_at = 0.0
 
     def consumed(self, records: Collection[Record]) -> None:
         """Records were polled."""
@@ -49,7 +53,7 @@ class Accounting:
         for cause, count in measures.retries.items():
             metrics.retries.labels(cause).inc(count)
 
-    def acknowledged(self, entries: Collection[Entry[Record, Outcome]], now: float, wall: float) -> None:
+    def acknowledged(self, entries: Collection[InFlight], now: float, wall: float) -> None:
         """The broker has these outcomes.
 
         Args:
@@ -86,29 +90,42 @@ class Accounting:
                 else:
                     metrics.labels_assigned.labels(name, "other" if name == ADHOC else label).inc(count)
 
-    def commits(self, committed: Collection[bool]) -> None:
-        """Offset commits were answered."""
-        for result, count in Counter("ok" if went_well else "failed" for went_well in committed).items():
-            self._metrics.commits.labels(result).inc(count)
-
-    def client_errors(self, names: Collection[str]) -> None:
-        """The Kafka client met errors that it mends by itself."""
-        for name, count in Counter(names).items():
-            self._metrics.retries.labels(f"kafka_{name.strip('_').lower()}").inc(count)
-
-    def state(self, lanes: Mapping[Partition, Lane[Record, Outcome]], in_flight: int, now: float) -> None:
-        """What is under way at this moment."""
-        self._metrics.in_flight.set(in_flight)
-        self._metrics.assigned.set(len(lanes))
+    def state(self, ledger: Ledger[Record, Outcome], source: Source, now: float) -> None:
+        """What is under way at this moment, how far each partition is behind, and what the consumer has to tell."""
+        metrics = self._metrics
+        metrics.in_flight.set(ledger.in_flight)
+        metrics.assigned.set(len(ledger.lanes))
+        metrics.paused.set(source.paused)
         oldest = now
-        for lane in lanes.values():
+        for partition, lane in ledger.lanes.items():
             if first := lane.released or lane.waiting:
                 oldest = min(oldest, first[0].event.polled_at)
-        self._metrics.oldest.set(now - oldest)
+            high = source.high_watermark(partition)
+            if high is not None and lane.low_water is not None:
+                metrics.lag.labels(partition.topic, str(partition.number)).set(max(0, high - lane.low_water))
+        metrics.oldest.set(now - oldest)
+        for result, count in Counter("ok" if went_well else "failed" for went_well in source.commits).items():
+            metrics.commits.labels(result).inc(count)
+        for (topic, number), wanted, found in source.gaps:
+            metrics.gaps.inc()
+            self._log.warning("gap", partition=f"{topic}/{number}", wanted=wanted, found=found)
+        source.commits.clear()
+        source.gaps.clear()
 
-    def lag(self, partition: Partition, events: int) -> None:
-        """How far a partition is behind."""
-        self._metrics.lag.labels(partition.topic, str(partition.number)).set(events)
+    def client_errors(self, told: Iterable[list[str]], now: float) -> None:
+        """Count the errors that the Kafka clients met and mend by themselves, and empty the lists of them.
+
+        A broker that is down is an error every moment: it is logged at once, and then every ten seconds.
+        """
+        for names in told:
+            for name, count in Counter(names).items():
+                self._metrics.retries.labels(f"kafka_{name.strip('_').lower()}").inc(count)
+            self._errors.update(names)
+            names.clear()
+        if self._errors and now >= self._errors_at:
+            self._errors_at = now + _ERRORS_SECONDS
+            self._log.warning("kafka client", errors=dict(self._errors))
+            self._errors.clear()
 
     def forget(self, partitions: Iterable[Partition]) -> None:
         """These partitions are another's now: their lag is not ours to tell."""

@@ -11,48 +11,38 @@ the low-water mark was committed, so Kafka delivers it again.
 
 from __future__ import annotations
 
-import gc
-import random
-import sys
 import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-from stream_classifier import __version__
 from stream_classifier.accounting import Accounting
-from stream_classifier.backoff import delay
 from stream_classifier.classify.classification import Classification
 from stream_classifier.classify.classifier import Request
 from stream_classifier.classify.labels import LabelSet
-from stream_classifier.errors import KafkaError, StalledError
-from stream_classifier.events.decode import Decoder, PassThrough, Task
-from stream_classifier.events.outgoing import Outgoing, Writer
-from stream_classifier.events.record import Record
+from stream_classifier.delivery import Delivery, InFlight, Outcome
+from stream_classifier.errors import StalledError
+from stream_classifier.events.decode import Decoder, Task
 from stream_classifier.events.refusal import Refusal
 from stream_classifier.inference_threads import InferenceThreads
-from stream_classifier.kafka.sink import Sink
+from stream_classifier.interpreter import tune_interpreter
 from stream_classifier.kafka.source import Source
 from stream_classifier.kafka.topics import Topics
-from stream_classifier.ledger import Entry, Ledger, Partition
+from stream_classifier.ledger import Ledger, Partition
 from stream_classifier.logs import logger
 from stream_classifier.pressure import Pressure
-from stream_classifier.refusals import RecentRefusals
-from stream_classifier.windows import Windows
+from stream_classifier.windows import Windows, estimated_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from stream_classifier.classify.classifier import Classified
+    from stream_classifier.events.record import Record
     from stream_classifier.health import Health
     from stream_classifier.metrics import Metrics
     from stream_classifier.settings import Settings
 
-Outcome = Classification | Refusal | PassThrough
-InFlight = Entry[Record, Outcome]
-
 _POLL_AT_MOST = 512
 _TOKENS_PER_EVENT = 32  # of a window's cost: so many long texts as take as long as a full window of usual ones
-_TOKENS_AT_MOST = 512  # more is not read of a text
 _STATE_SECONDS = 0.5  # between looks at what is shown in gauges
 _LOOP_SECONDS = 30.0  # within which the loop promises to come round
 
@@ -101,7 +91,6 @@ class Worker:
         self._log = logger("worker")
         self._adhoc = lru_cache(settings.cache.label_sets)(LabelSet.adhoc)
         self._decoder = Decoder(settings.input, settings.output)
-        self._recent = RecentRefusals(settings.dead_letter.stop_above)
         self._ledger: Ledger[Record, Outcome] = Ledger()
         self._windows: Windows[tuple[InFlight, Request]] = Windows(
             max_events=batch.max_events,
@@ -114,8 +103,6 @@ class Worker:
         self._threads: InferenceThreads[list[Request], Classified] = InferenceThreads(classifier.classify, threads)
         self._with_model: dict[int, list[InFlight]] = {}
         self._source = Source(settings.kafka, settings.input, self)
-        self._failed_produces = 0
-        self._produce_from = 0.0
         self._commit_at = self._state_at = 0.0
         self._stopping = False
         self._failing = False
@@ -132,7 +119,7 @@ class Worker:
         """
         self._connect()
         self._source.subscribe()
-        _tune_interpreter()
+        tune_interpreter()
         try:
             while not self._stopping:
                 self._step()
@@ -157,9 +144,7 @@ class Worker:
         topics = Topics(settings.kafka)
         topics.reach()
         topics.require([*settings.input.topics, *written])
-        limits = topics.limits(written)
-        self._writer = Writer(settings, limits, model=self._model, version=__version__)
-        self._sink: Sink[InFlight] = Sink(settings.kafka, limits.values())
+        self._delivery = Delivery(settings, topics.limits(written), self._model, self._metrics)
 
     # One event's way -------------------------------------------------------------------------------------------------
 
@@ -195,7 +180,7 @@ class Worker:
             if isinstance(task, Task):
                 text, labels = task
                 label_set = self._label_set if labels is None else self._adhoc(labels)
-                self._windows.add((entry, Request(text, label_set)), _estimated_tokens(text), now)
+                self._windows.add((entry, Request(text, label_set)), estimated_tokens(text), now)
             else:
                 ledger.settle(entry, task)
         if records:
@@ -232,42 +217,19 @@ class Worker:
             raise StalledError(f"the model did not give back a window within batch.timeout_seconds ({timeout:g})")
 
     def _produce(self) -> None:
-        if self._clock() < self._produce_from:
-            return
-        wall = int(time.time() * 1000)
-        for entry in self._ledger.release():
-            outgoing = self._outgoing(entry, wall)
-            if isinstance(entry.outcome, Refusal):
-                self._recent.refused(entry.outcome.code)
-            else:
-                self._recent.accepted()
-            self._sink.send(entry, outgoing)
-
-    def _outgoing(self, entry: InFlight, wall: int) -> Outgoing:
-        record, outcome = entry.event, entry.outcome
-        if isinstance(outcome, Classification):
-            written = self._writer.labelled(record, outcome.encoded, outcome.label_set, wall)
-        elif isinstance(outcome, PassThrough):
-            written = self._writer.passed_through(record, wall)
-        elif isinstance(outcome, Refusal):
-            written = outcome
-        else:
-            raise AssertionError(f"{record.source} was released without an outcome")  # noqa: TRY004 - the ledger's fault
-        if isinstance(written, Refusal):
-            entry.outcome = written
-            return self._writer.refused(record, written)
-        return written
+        if self._delivery.may_send(self._clock()):
+            self._delivery.send(self._ledger.release())
 
     def _acknowledge(self, wait: float = 0) -> None:
-        reports = self._sink.poll(wait)
-        if reports.acknowledged:
-            self._failed_produces = 0
-            self._ledger.acknowledge(reports.acknowledged)
-            self._accounting.acknowledged(reports.acknowledged, self._clock(), time.time() * 1000)
-        if reports.refused:
-            self._send_alone([entry for entry, _ in reports.refused])
-        if reports.undelivered:
-            self._produce_again(len(reports.undelivered))
+        self._note_acknowledged(self._delivery.acknowledged(wait))
+        if self._delivery.begin_again(self._clock()):
+            self._note_acknowledged(self._delivery.acknowledged(0))
+            self._ledger.rollback()
+
+    def _note_acknowledged(self, entries: list[InFlight]) -> None:
+        if entries:
+            self._ledger.acknowledge(entries)
+            self._accounting.acknowledged(entries, self._clock(), time.time() * 1000)
 
     def _commit(self) -> None:
         now = self._clock()
@@ -275,43 +237,6 @@ class Worker:
             self._commit_at = now + self._settings.kafka.commit_interval_ms / 1000
             self._source.store(self._ledger.committable())
             self._source.commit()
-
-    # When Kafka does not take a record --------------------------------------------------------------------------------
-
-    def _send_alone(self, entries: list[InFlight]) -> None:
-        """One refused record fails all of its produce batch. Alone, each shows whether it is the one."""
-        self._metrics.produce_errors.inc(len(entries))
-        wait = self._settings.shutdown.drain_seconds
-        for entry in entries:
-            self._health.progress(self._clock(), 2 * wait + _LOOP_SECONDS)
-            code = self._sink.send_alone(entry, self._outgoing(entry, int(time.time() * 1000)), wait)
-            if code and not isinstance(entry.outcome, Refusal):
-                entry.outcome = Refusal(code, "the output topic refused this record")
-                code = self._sink.send_alone(entry, self._outgoing(entry, int(time.time() * 1000)), wait)
-            if code and isinstance(entry.outcome, Refusal):
-                bare = self._writer.refused(entry.event, entry.outcome, payload=False)
-                code = self._sink.send_alone(entry, bare, wait)
-            if code:
-                raise KafkaError(
-                    f"{self._settings.dead_letter.topic} refuses even a record without its payload ({code}); "
-                    "look at its max.message.bytes and message.timestamp settings"
-                )
-
-    def _produce_again(self, undelivered: int) -> None:
-        """The client gave records up, or is broken: a new one sends again what was not acknowledged, in its order."""
-        self._metrics.produce_errors.inc(undelivered)
-        self._metrics.retries.labels("produce").inc()
-        self._log.warning("producing again", undelivered=undelivered, errors=sorted(set(self._sink.errors)))
-        self._sink.rebuild()
-        self._ledger.acknowledge(self._sink.poll(0).acknowledged)
-        self._ledger.rollback()
-        self._produce_from = self._clock() + delay(
-            self._failed_produces,
-            first=0.1,
-            most=10,
-            jitter=random.random(),  # noqa: S311 - spreads load, hides nothing
-        )
-        self._failed_produces += 1
 
     # When the assignment changes: called inside Source.poll and Source.close ------------------------------------------
 
@@ -381,43 +306,12 @@ class Worker:
 
     def _show_state(self) -> None:
         now = self._clock()
-        if now < self._state_at:
-            return
-        self._state_at = now + _STATE_SECONDS
-        self._health.group = self._source.joined
-        self._metrics.ready.set(self._health.ready() is None)
-        self._metrics.paused.set(self._source.paused)
-        self._accounting.state(self._ledger.lanes, self._ledger.in_flight, now)
-        for partition, lane in self._ledger.lanes.items():
-            high = self._source.high_watermark(partition)
-            if high is not None and lane.low_water is not None:
-                self._accounting.lag(partition, max(0, high - lane.low_water))
-        for errors in (self._source.errors, self._sink.errors):
-            if errors:
-                self._accounting.client_errors(errors)
-                self._log.warning("kafka client", errors=sorted(set(errors)))
-                errors.clear()
-        self._accounting.commits(self._source.commits)
-        self._source.commits.clear()
-        for gap in self._source.gaps:
-            self._metrics.gaps.inc()
-            self._log.warning("gap", partition=_named([gap.partition]), wanted=gap.wanted, found=gap.found)
-        self._source.gaps.clear()
-
-
-def _tune_interpreter() -> None:
-    """Set what suits a process that moves many small objects between a few threads."""
-    # The Kafka thread computes for long between its waits; an inference thread gets its turn sooner than 5 ms later.
-    sys.setswitchinterval(0.001)
-    # Events are freed by reference counting. Looking for cycles after every 700 of them costs a quarter of the speed.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-
-
-def _estimated_tokens(text: str) -> float:
-    """A guess that costs nothing: four letters of ASCII a token, or one and a half of another script."""
-    return min(_TOKENS_AT_MOST, len(text) / 4 if text.isascii() else len(text) / 1.5)
+        if now >= self._state_at:
+            self._state_at = now + _STATE_SECONDS
+            self._health.group = self._source.joined
+            self._metrics.ready.set(self._health.ready() is None)
+            self._accounting.state(self._ledger, self._source, now)
+            self._accounting.client_errors((self._source.errors, self._delivery.errors), now)
 
 
 def _named(partitions: Collection[Partition]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 import pytest
+import structlog
 import tiny_bundle
 from worker_config import write_config
 
@@ -38,6 +40,16 @@ COMMANDS = (
     "broker",
 )
 TOPICS = ("tickets", "tickets.labelled", "tickets.dead-letter")
+
+
+@pytest.fixture(autouse=True)
+def _signals_and_logs_of_other_tests() -> Iterator[None]:
+    """A worker sets both for its whole process, which here is that of the tests."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -70,13 +70,15 @@ def new_topics(bootstrap_servers: str, name_topic: NameTopic) -> Iterator[Topics
     """Names of topics that a command makes, and that are gone after the test."""
     names = name_topic("tickets"), name_topic("labelled"), name_topic("dead-letter")
     yield names
-    for deletion in AdminClient({"bootstrap.servers": bootstrap_servers}).delete_topics(list(names)).values():
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    for deletion in admin.delete_topics(list(names)).values():
         deletion.result()
 
 
 def topic_settings(servers: str, topic: str) -> dict[str, str]:
     resource = ConfigResource(ResourceType.TOPIC, topic)
-    found = AdminClient({"bootstrap.servers": servers}).describe_configs([resource])[resource].result()
+    admin = AdminClient({"bootstrap.servers": servers})
+    found = admin.describe_configs([resource])[resource].result()
     return {name: str(entry.value) for name, entry in found.items()}
 
 
@@ -263,10 +265,10 @@ def labelled(text: str, label: str | None, score: float) -> bytes:
     return orjson.dumps({"id": 1, "text": text, "classification": {"label": label, "score": score, "labels": []}})
 
 
-def produce(servers: str, topic: str, *values: bytes | None, headers: list[tuple[str, bytes]] | None = None) -> None:
+def produce(servers: str, topic: str, *values: bytes | None, headers: dict[str, bytes] | None = None) -> None:
     producer = Producer({"bootstrap.servers": servers, "linger.ms": 0})
     for value in values:
-        producer.produce(topic, value, headers=headers or [])
+        producer.produce(topic, value, headers=list((headers or {}).items()))
     assert producer.flush(PATIENCE) == 0
 
 
@@ -311,12 +313,12 @@ def test_json_shows_the_events_bytes_a_line_each(
 def test_dead_letters_are_shown_without_their_payload(
     config: Path, topics: Topics, bootstrap_servers: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    headers = [
-        ("classifier-error-code", b"not_json"),
-        ("classifier-error-message", b"the value is not JSON\x1b[31m at line 1"),
-        ("classifier-source", b"tickets/0/7"),
-        ("theirs", b"private"),
-    ]
+    headers = {
+        "classifier-error-code": b"not_json",
+        "classifier-error-message": b"the value is not JSON\x1b[31m at line 1",
+        "classifier-source": b"tickets/0/7",
+        "theirs": b"private",
+    }
     produce(bootstrap_servers, topics[2], b"private", headers=headers)
     watch = ["watch", "--config", str(config), "--dead-letters", "--from-beginning", "--count", "1"]
     assert run(watch) == 0
@@ -325,7 +327,7 @@ def test_dead_letters_are_shown_without_their_payload(
     assert run([*watch, "--json"]) == 0
     line = capsys.readouterr().out
     assert orjson.loads(line) == {"offset": 0, "partition": 0} | {
-        name: value.decode() for name, value in headers if name != "theirs"
+        name: value.decode() for name, value in headers.items() if name != "theirs"
     }
     assert line.count("\n") == 1
 

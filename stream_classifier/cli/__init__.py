@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import traceback
 from pathlib import Path
@@ -97,9 +96,8 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted", debug=False)
         return 130
-    except BrokenPipeError:
-        # Whoever read the output has enough; Python would complain once more when it flushes it at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:
+        # How typer ends when whoever read the output has enough: quietly, but as if something had failed.
         return 0
     except Exception as error:  # noqa: BLE001 - the last place there is: it becomes a line and an exit code
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # wrong usage, as typer found it

@@ -53,9 +53,16 @@ def publish(
     if target not in settings.input.topics:
         raise UsageError(f"--topic: {target} is not one of input.topics ({', '.join(settings.input.topics)})")
     stream, name = _open(file)
-    kafka = Topics(settings.kafka)
-    kafka.reach()
-    kafka.require([target])
+    with stream:
+        kafka = Topics(settings.kafka)
+        kafka.reach()
+        kafka.require([target])
+        _publish(settings, target, stream, _records(stream, name, settings, key_field))
+
+
+def _publish(
+    settings: Settings, target: str, stream: BinaryIO, records: Iterator[tuple[bytes | None, bytes | None]]
+) -> None:
     published = 0
     whole = False
 
@@ -65,9 +72,9 @@ def publish(
         progress.update(task, completed=count)
 
     try:
-        with stream, _progress(stream) as progress:
+        with _progress(stream) as progress:
             task = progress.add_task("published", total=None)
-            publish_records(settings.kafka, target, _records(stream, name, settings, key_field), show)
+            publish_records(settings.kafka, target, records, show)
         whole = True
     finally:
         # What went into the topic before something went wrong should be known before it is tried again.
