@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -39,7 +38,7 @@ class Tally:
         self._reasons: Counter[str] = Counter()
         self._agreeing = 0
         self._latencies: list[float] = []
-        self._first = self._last = 0.0
+        self._published = self._received = 0.0  # the first one, and the last one; milliseconds since 1970
 
     @property
     def received(self) -> int:
@@ -61,8 +60,8 @@ class Tally:
         Returns:
             What to say of it.
         """
-        self._last = time.monotonic()
-        self._first = self._first or self._last
+        self._received = now
+        self._published = min(self._published or now, record.timestamp or now)
         key = (record.key or b"").decode()
         sample = self._samples[key]
         if record.topic == self._settings.dead_letter.topic:
@@ -84,10 +83,12 @@ class Tally:
         return "" if label == sample.gold else f"  (a person chose: {sample.gold})"
 
     def speed(self) -> str:
-        """Events a second since the first came back, and the usual latency."""
-        seconds = self._last - self._first
-        rate = f"{(self.received - 1) / seconds:.0f}/s" if seconds > 0 else ""
+        """Events a second since the first was published, and the usual latency."""
+        rate = f"{self._rate():.0f}/s"
         return f"{rate}  {statistics.median(self._latencies):.0f} ms" if self._latencies else rate
+
+    def _rate(self) -> float:
+        return self.received / max((self._received - self._published) / 1000, 1e-9)
 
     def summary(self) -> list[str]:
         """What to say at the end."""
@@ -95,14 +96,13 @@ class Tally:
         latencies = sorted(self._latencies) or [0.0]
         p50, p99 = latencies[len(latencies) // 2], latencies[int(len(latencies) * 0.99)]
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(self._reasons.items()))
-        seconds = max(self._last - self._first, 1e-9)
         share = f"{self._agreeing / max(1, labelled):.0%}"
         return [
             "",
             f"labelled      {labelled} of {len(self._samples)} events",
             f"put aside     {self._reasons.total()} ({reasons or 'none'})",
             f"agreement     {self._agreeing} of {labelled} ({share}) have the label that a person chose, untrained",
-            f"throughput    {self.received / seconds:.0f} events/s",
+            f"throughput    {self._rate():.0f} events/s, from the first published to the last read",
             f"latency       p50 {p50:.0f} ms, p99 {p99:.0f} ms, from published to read as labelled",
         ]
 
