@@ -281,17 +281,19 @@ def test_labelled_events_are_shown_as_lines_for_people(
         labelled("外卖送得太慢了", "delivery", 0.834),
         labelled("a bell \x07, \x1b[31m colours\nand lines", "退款\x1b[0m", 0.5),
         labelled("x" * 200, None, 0.1),
+        labelled("好" * 60, None, 0.1),
         b'{"text":"not labelled"}',
         None,
     )
-    assert run(["watch", "--config", str(config), "--from-beginning", "--count", "5"]) == 0
+    assert run(["watch", "--config", str(config), "--from-beginning", "--count", "6"]) == 0
     shown = capsys.readouterr()
     assert shown.out.splitlines() == [
         "0.83 delivery                 外卖送得太慢了",
         "0.50 退款 [0m                 a bell  ,  [31m colours and lines",
-        f"0.10 -                        {'x' * 99}…",
-        f"{topics[1]}/0/3: not a labelled event",
+        f"0.10 -                        {'x' * 79}…",
+        f"0.10 -                        {'好' * 39} …",
         f"{topics[1]}/0/4: not a labelled event",
+        f"{topics[1]}/0/5: not a labelled event",
     ]
     assert shown.err == f"watching {topics[1]}; Ctrl-C stops\n"
 

@@ -60,7 +60,7 @@ def demo(
     Example: stream-classifier demo
     """
     samples = list(itertools.islice(itertools.cycle(load_samples()), events or len(load_samples())))
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, highlight=False)
     clock = _Phases(console)
     with contextlib.ExitStack() as stack:
         if bootstrap_servers is not None:
@@ -77,17 +77,22 @@ def demo(
         settings = load_settings(config, {})
         kafka = Topics(settings.kafka)
         stack.callback(_delete_topics, kafka, settings)
-        kafka.create([NewTopic(name, _PARTITIONS, {}) for name in _topics(settings)])
+        # The broker writes when it has a ticket, so that the latency is the worker's and not the publisher's.
+        tickets, *others = _topics(settings)
+        arrival = {"message.timestamp.type": "LogAppendTime"}
+        kafka.create(
+            [NewTopic(tickets, _PARTITIONS, arrival), *(NewTopic(name, _PARTITIONS, {}) for name in others)],
+        )
         running = _WorkerProcess(config, directory)
         stack.callback(running.kill)
-        console.print(f"  metrics: {running.metrics_address()}", highlight=False, style="dim")
+        console.print(f"  metrics: {running.metrics_address()}", style="dim")
         running.wait_until_ready()
         clock.done("the worker is ready")
         tally = _label(settings, samples, rate, running, console, clock)
         running.stop()
         clock.done("the worker drained and left")
     for line in tally.summary():
-        console.print(line, highlight=False)
+        console.print(line)
     if problem := tally.problem():
         raise StreamClassifierError(problem)
 
@@ -236,7 +241,7 @@ def _label(
             if record.topic == settings.output.topic:
                 console.print(event_line(record, settings).append(verdict, style="dim"))
             else:
-                console.print(f"[red]{verdict}[/red]", highlight=False)
+                console.print(f"[red]{verdict}[/red]")
             progress.update(task, completed=tally.received, speed=tally.speed())
             if tally.complete:
                 break

@@ -103,7 +103,7 @@ class Tally:
             f"put aside     {self._reasons.total()} ({reasons or 'none'})",
             f"agreement     {self._agreeing} of {labelled} ({share}) have the label that a person chose, untrained",
             f"throughput    {self._rate():.0f} events/s, from the first published to the last read",
-            f"latency       p50 {p50:.0f} ms, p99 {p99:.0f} ms, from published to read as labelled",
+            f"latency       p50 {p50:.0f} ms, p99 {p99:.0f} ms, from in the topic to read as labelled",
         ]
 
     def problem(self) -> str | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stream_classifier.settings import Settings
 
 _LABEL_CELLS = 24
-_TEXT_CHARACTERS = 100  # about what a line holds
+_TEXT_CELLS = 80
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta", "bright_green")
 
 
@@ -71,11 +71,13 @@ def event_line(record: Record, settings: Settings) -> Text:
     text: Any = event
     for name in settings.input.text_field.split(".") if settings.input.format == "json" else ["text"]:
         text = text.get(name, "") if isinstance(text, dict) else ""
-    shown, name = _printable(text), "-" if label is None else _printable(label)
+    name = "-" if label is None else _printable(label)
+    shown = Text(_printable(text))
+    shown.truncate(_TEXT_CELLS, overflow="ellipsis")
     return Text.assemble(
         (f"{score:.2f} ", "dim"),
         (f"{name}{' ' * (_LABEL_CELLS - cell_len(name))} ", "dim" if label is None else _colour(name)),
-        shown if len(shown) <= _TEXT_CHARACTERS else f"{shown[: _TEXT_CHARACTERS - 1]}…",
+        shown,
     )
 
 
