@@ -179,8 +179,10 @@ class Worker:
             task = decode(record)
             if isinstance(task, Task):
                 text, labels = task
-                label_set = self._label_set if labels is None else self._adhoc(labels)
-                self._windows.add((entry, Request(text, label_set)), estimated_tokens(text), now)
+                label_set, cost = self._label_set, estimated_tokens(text)
+                if labels is not None:
+                    label_set, cost = self._adhoc(labels), cost + sum(map(estimated_tokens, labels))
+                self._windows.add((entry, Request(text, label_set)), cost, now)
             else:
                 ledger.settle(entry, task)
         if records:

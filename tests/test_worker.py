@@ -356,3 +356,16 @@ def test_a_model_that_hangs_ends_the_worker(make_stream: Any) -> None:
         error = running.ends_with()
     assert isinstance(error, StalledError)
     assert "batch.timeout_seconds" in str(error)
+
+
+def test_events_with_many_labels_of_their_own_do_not_fill_a_window_beyond_its_time(make_stream: Any) -> None:
+    """Labels cost as texts do: 100 long ones, different for every event, close a window after a few events."""
+    stream = make_stream()
+    for number in range(40):
+        labels = [f"{number} {label} " + "parcel " * 27 for label in range(100)]
+        stream.publish(orjson.dumps({"id": number, "text": "parcel", "labels": labels}))
+    with stream.worker() as running:
+        stream.await_outcomes(40, running.check)
+        windows = running.metric("tokenize_seconds_count")
+    assert windows >= 10
+    assert len(stream.labelled) == 40
