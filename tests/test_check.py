@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import tiny_bundle
+from confluent_kafka import Producer
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+)
 from worker_config import write_config
 
 from stream_classifier.cli import run
+from stream_classifier.errors import EmbeddedKafkaError
+from stream_classifier.kafka.embedded import EmbeddedCluster
+from stream_classifier.kafka.embedded.node import HOST, free_ports
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from broker import MakeTopic, NameTopic
@@ -122,3 +139,134 @@ def test_offline_asks_no_broker(tmp_path: Path, bundle: Path, capsys: pytest.Cap
     config = write_config(tmp_path, "nowhere.invalid:9092", NOBODY, model={"path": str(bundle)})
     assert run(["check", "--config", str(config), "--offline"]) == 0
     assert found(capsys) == ["ok       settings", "ok       labels", "ok       model", "ok       client properties"]
+
+
+# Where not everybody may do everything --------------------------------------------------------------------------------
+
+GUARDED = ("tickets", "tickets.labelled", "tickets.dead-letter")
+GROUP = f"group-of-{GUARDED[0]}"
+
+
+class Guarded(NamedTuple):
+    """A Kafka that asks for a password and knows rights.
+
+    Attributes:
+        address: Where it asks for a password.
+        all_rights: Properties of a client that may do everything.
+    """
+
+    address: str
+    all_rights: dict[str, str | int | float | bool]
+
+    def allow(self, *rights: tuple[ResourceType, str, AclOperation]) -> None:
+        """Give bob rights, and wait until the broker knows of them."""
+        bindings = [
+            AclBinding(kind, name, ResourcePatternType.LITERAL, "User:bob", "*", right, AclPermissionType.ALLOW)
+            for kind, name, right in rights
+        ]
+        admin = AdminClient(self.all_rights)
+        for given in admin.create_acls(bindings).values():
+            given.result()
+        anything: Any = None
+        every = AclBindingFilter(
+            ResourceType.ANY,
+            anything,
+            ResourcePatternType.ANY,
+            anything,
+            anything,
+            AclOperation.ANY,
+            AclPermissionType.ANY,
+        )
+        while not set(bindings) <= set(admin.describe_acls(every).result()):
+            time.sleep(0.01)
+
+    def produce(self, topic: str, value: bytes) -> None:
+        """Write a record."""
+        producer = Producer(self.all_rights)
+        producer.produce(topic, value)
+        assert producer.flush(30) == 0
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Guarded]:
+    (open_port, controller), (guarded_port, _) = free_ports(2)
+    login = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_bob="bob\'s";'
+    properties = {
+        "listeners": f"PLAINTEXT://{HOST}:{open_port},CONTROLLER://{HOST}:{controller},"
+        f"SASL_PLAINTEXT://{HOST}:{guarded_port}",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{open_port},SASL_PLAINTEXT://{HOST}:{guarded_port}",
+        "controller.quorum.voters": f"1@{HOST}:{controller}",
+        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT",
+        "inter.broker.listener.name": "PLAINTEXT",
+        "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.sasl_plaintext.plain.sasl.jaas.config": login,
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+    }
+    cluster = EmbeddedCluster(port=open_port, properties=properties)
+    try:
+        cluster.start()
+    except EmbeddedKafkaError as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(f"NO REAL KAFKA: {error}")
+    all_rights: dict[str, str | int | float | bool] = {"bootstrap.servers": cluster.bootstrap_servers, "log_level": 0}
+    admin = AdminClient(all_rights)
+    for made in admin.create_topics([NewTopic(name, 1, 1) for name in GUARDED]).values():
+        made.result()
+    yield Guarded(f"{HOST}:{guarded_port}", all_rights)
+    cluster.stop()
+
+
+def as_bob(password: str) -> dict[str, Any]:
+    """The client properties of bob."""
+    return {
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": "bob",
+        "sasl.password": password,
+    }
+
+
+def test_each_right_that_is_lacking_is_named(
+    tmp_path: Path, guarded: Guarded, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Given a principal with some rights, when it is checked, then the others are named; with them all is well."""
+    source, output, dead_letter = GUARDED
+    config = write_config(
+        tmp_path, guarded.address, GUARDED, kafka={"client": as_bob("bob's")}, model={"path": str(bundle), "threads": 1}
+    )
+    guarded.allow((ResourceType.TOPIC, source, AclOperation.READ), (ResourceType.TOPIC, output, AclOperation.DESCRIBE))
+    assert run(["check", "--config", str(config)]) == 1
+    output_line, dead_letter_line, group_line = found(capsys)[3:]
+    assert output_line == f"PROBLEM  kafka: topic {output}: the principal lacks WRITE; give it that ACL"
+    assert dead_letter_line.startswith(f"PROBLEM  kafka: topic {dead_letter}: TOPIC_AUTHORIZATION_FAILED: ")
+    assert dead_letter_line.endswith("look at its ACLs")
+    assert group_line.startswith(f"PROBLEM  kafka: group {GROUP}: GROUP_AUTHORIZATION_FAILED: ")
+
+    # Whoever may read a topic can watch it, without any right to a group.
+    guarded.allow((ResourceType.TOPIC, output, AclOperation.READ))
+    guarded.produce(output, b'{"text":"x"}')
+    assert run(["watch", "--config", str(config), "--json", "--from-beginning", "--count", "1"]) == 0
+    assert capsys.readouterr().out == '{"text":"x"}\n'
+
+    guarded.allow(
+        (ResourceType.TOPIC, output, AclOperation.WRITE),
+        (ResourceType.TOPIC, dead_letter, AclOperation.WRITE),
+        (ResourceType.GROUP, GROUP, AclOperation.READ),
+    )
+    assert run(["check", "--config", str(config)]) == 0
+    assert found(capsys)[3:] == ["ok       kafka"]
+
+
+def test_a_wrong_password_is_told_at_once_and_not_shown(
+    tmp_path: Path, guarded: Guarded, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(
+        tmp_path, guarded.address, GUARDED, kafka={"client": as_bob("hunter2")}, model={"path": str(bundle)}
+    )
+    assert run(["check", "--config", str(config)]) == 1
+    (problem,) = found(capsys)[3:]
+    assert "SASL authentication error" in problem
+    assert problem.endswith("the broker refused the credentials: look at kafka.client")
+    assert "hunter2" not in problem

@@ -273,6 +273,22 @@ def test_a_port_that_is_taken_ends_a_worker(tmp_path: Path, capfd: pytest.Captur
     assert reason.startswith(f"cannot serve metrics at 127.0.0.1:{port} (Address already in use); set observability")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_is_stopped_while_it_loads_the_model_ends_well(tmp_path: Path, number: signal.Signals) -> None:
+    bundle = tiny_bundle.build(tmp_path / "bundle")
+    (bundle / "tokenizer.json").unlink()
+    os.mkfifo(bundle / "tokenizer.json")  # a file that nobody finishes reading
+    config = write_config(tmp_path, "localhost:1", TOPICS, model={"path": str(bundle)})
+    arguments = [sys.executable, "-m", "stream_classifier", "worker", "--config", str(config)]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as worker:
+        assert worker.stderr
+        assert orjson.loads(worker.stderr.readline())["event"] == "starting"
+        worker.send_signal(number)
+        _, errors = worker.communicate(timeout=60)
+    assert worker.returncode == 0
+    assert orjson.loads(errors)["event"] == "stopped before there was anything to drain"
+
+
 def test_a_wrong_address_is_one_clear_line_from_every_command(tmp_path: Path, refused_address: str) -> None:
     """All at once, since each waits ten seconds for a broker that may be starting."""
     bundle = tiny_bundle.build(tmp_path / "bundle")

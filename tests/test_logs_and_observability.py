@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
 import urllib.request
 from contextlib import closing, contextmanager
@@ -13,9 +14,12 @@ from urllib.error import HTTPError
 import orjson
 import pytest
 import structlog
+import tiny_bundle
 from prometheus_client.parser import text_string_to_metric_families
+from worker_config import write_config
 
 from stream_classifier import logs
+from stream_classifier.cli import run
 from stream_classifier.errors import SettingsError
 from stream_classifier.health import Health
 from stream_classifier.metrics import Metrics
@@ -24,6 +28,9 @@ from stream_classifier.settings import ObservabilitySettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from broker import MakeTopic
 
 # Names that users' dashboards and alerts rely on, each with the names of its labels. To change one is to break them.
 # `transactions` comes with exactly-once delivery.
@@ -130,6 +137,46 @@ def test_without_a_terminal_logs_are_json(capsys: pytest.CaptureFixture[str]) ->
     logs.configure(ObservabilitySettings(log_format="auto"))
     logs.logger("worker").info("started")
     assert orjson.loads(capsys.readouterr().err)["event"] == "started"
+
+
+def test_a_worker_logs_and_counts_without_texts(
+    tmp_path: Path, bootstrap_servers: str, make_topic: MakeTopic, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Given texts that are labelled, refused and fail in the model, with every log line shown, then none is seen."""
+    topics = make_topic("tickets"), make_topic("labelled"), make_topic("dead-letter")
+    config = write_config(
+        tmp_path,
+        bootstrap_servers,
+        topics,
+        model={"path": str(tiny_bundle.build(tmp_path / "bundle")), "threads": 1},
+        dead_letter={"stop_above": 1},
+        observability={"log_level": "debug"},
+    )
+    texts = tmp_path / "texts.jsonl"
+    texts.write_bytes(
+        b'{"text": "parcel private-text"}\n{"text": "boom private-text"}\n'
+        b'{"text": 7, "private-text": 1}\n{private-text\n{"text": "private-text", "labels": ["private-text", 1]}\n'
+    )
+    log = tmp_path / "log"
+    arguments = [sys.executable, "-m", "stream_classifier", "--debug", "worker", "--config", str(config)]
+    with log.open("wb") as output, subprocess.Popen(arguments, stdout=output, stderr=output) as worker:
+        try:
+            assert run(["publish", str(texts), "--config", str(config)]) == 0
+            watch = ["watch", "--config", str(config), "--json", "--from-beginning", "--count"]
+            assert run([*watch, "1"]) == 0
+            assert b"private-text" in capfdbinary.readouterr().out  # it went this way
+            assert run([*watch, "4", "--dead-letters"]) == 0
+            assert b"private-text" not in capfdbinary.readouterr().out
+            lines = [orjson.loads(line) for line in log.read_bytes().splitlines()]
+            (address,) = (line["metrics"] for line in lines if "metrics" in line)
+            with urllib.request.urlopen(address, timeout=10) as page:  # noqa: S310 - http
+                metrics = page.read()
+            worker.terminate()
+            assert worker.wait(60) == 0
+        finally:
+            worker.kill()
+    assert b'reason="inference_failed"' in metrics
+    assert b"private-text" not in metrics + log.read_bytes()
 
 
 # The pages ------------------------------------------------------------------------------------------------------------

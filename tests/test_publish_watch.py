@@ -290,8 +290,8 @@ def test_labelled_events_are_shown_as_lines_for_people(
     assert shown.out.splitlines() == [
         "0.83 delivery                 外卖送得太慢了",
         "0.50 退款 [0m                 a bell  ,  [31m colours and lines",
-        f"0.10 -                        {'x' * 79}…",
-        f"0.10 -                        {'好' * 39} …",
+        f"0.10 -                        {'x' * 71}…",
+        f"0.10 -                        {'好' * 35} …",
         f"{topics[1]}/0/4: not a labelled event",
         f"{topics[1]}/0/5: not a labelled event",
     ]

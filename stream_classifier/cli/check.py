@@ -12,7 +12,7 @@ from stream_classifier.errors import StreamClassifierError
 from stream_classifier.kafka.clients import check_properties
 from stream_classifier.kafka.topics import Topics
 from stream_classifier.model.bundle import verify
-from stream_classifier.model.default import BUILD_COMMAND, default_path, is_built
+from stream_classifier.model.default import build_default, default_path, is_built
 from stream_classifier.settings_file import load_settings
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def _labels(settings: Settings) -> Iterator[str]:
 def _model(settings: Settings) -> Iterator[str]:
     path = settings.model.path or default_path()
     if settings.model.path is None and not is_built(path):
-        yield f"the embedded model is not built yet: run `{BUILD_COMMAND}` (a worker builds it when it starts)"
-        return
+        # A worker would do so when it starts; whether it can, nothing else would tell.
+        build_default(progress=lambda line: typer.echo(line, err=True))
     manifest = verify(path)
     if (wanted := settings.model.max_length) is not None and wanted > manifest.max_length:
         yield f"model.max_length is {wanted}: set at most {manifest.max_length}, {manifest.name}'s limit"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stream_classifier.settings import Settings
 
 _LABEL_CELLS = 24
-_TEXT_CELLS = 80
+_TEXT_CELLS = 72
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta", "bright_green")
 
 

@@ -66,16 +66,17 @@ def publish(
         delivered(acknowledged)
 
     try:
-        for key, value in records:
-            _produce(producer, topic, key, value, on_delivery)
-            producer.poll(0)
+        try:
+            for key, value in records:
+                _produce(producer, topic, key, value, on_delivery)
+                producer.poll(0)
+                check()
+        finally:
+            while int(producer.flush(0.2)):
+                check()
             check()
     except KafkaException as error:
         raise failure(error.args[0], f"publishing to {topic}, after {acknowledged} records") from None
-    finally:
-        while int(producer.flush(0.2)):
-            check()
-        check()
     return acknowledged
 
 

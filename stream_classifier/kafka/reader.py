@@ -6,6 +6,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import KafkaError as ClientError
 
 from stream_classifier.kafka.clients import build, call, common_properties, failure, is_permanent
 from stream_classifier.kafka.messages import to_record
@@ -69,7 +70,8 @@ def _next(consumer: Consumer, wait: float) -> Record | None:
     if message is None:
         return None
     if (error := message.error()) is not None:
-        if is_permanent(error):
+        # The client looks for the coordinator of its group all the same; the group does not matter here.
+        if is_permanent(error) and error.code() != ClientError.GROUP_AUTHORIZATION_FAILED:
             raise failure(error, "reading")
         return None
     return to_record(message)
