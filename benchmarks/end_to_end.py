@@ -5,8 +5,8 @@
 
 Texts are the sample tickets, each made different from the others by a number, so that no cache helps. The ceiling
 tokenises them all, sorts them all by length, cuts them by the same token budget and runs the batches in as many
-threads: no Kafka, no windows, no scores. The worker labels them from topic to topic on the embedded broker, which shares
-the machine with it. The two alternate; the figure is the median of the ratios of neighbouring runs.
+threads: no Kafka, no windows, no scores. The worker labels them from topic to topic on the embedded broker, which
+shares the machine with it. The two alternate; the figure is the median of the ratios of neighbouring runs.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from stream_classifier.errors import SettingsError
 from stream_classifier.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Hashable, Iterator, Mapping
 
     from pydantic.fields import FieldInfo
 
@@ -57,9 +57,10 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> S
     """
     document = _read(path)
     problems: list[str] = []
-    _read_paths(document, path.parent, problems)
+    _place_paths(document, path.parent)
     variables = _add_environment(document, os.environ if environment is None else environment, problems)
-    _read_paths(document, Path(), problems)
+    _place_paths(document, Path())
+    _read_secrets(document, problems)
     settings = None
     try:
         settings = Settings.model_validate(document)
@@ -115,30 +116,36 @@ def _without_empty_sections(document: Document) -> Document:
     return document
 
 
-def _read_paths(document: Document, directory: Path, problems: list[str]) -> None:
-    """Put paths for the strings that name them, and secrets for the files that hold them."""
+def _place_paths(document: Document, directory: Path) -> None:
+    """Put paths for the strings that name files."""
     for section in ("model", "labels"):
         keys = document.get(section)
         if isinstance(keys, dict) and isinstance(keys.get("path"), str):
             keys["path"] = directory / _expanded(keys["path"])
-    kafka = document.get("kafka")
-    if not isinstance(kafka, dict):
-        return
-    for section in _CLIENT_PROPERTIES:
-        properties = kafka.get(section)
-        if not isinstance(properties, dict):
-            continue
+    for _, properties in _client_properties(document):
+        for value in properties.values():
+            if isinstance(value, dict) and isinstance(value.get("file"), str):
+                value["file"] = directory / _expanded(value["file"])
+
+
+def _read_secrets(document: Document, problems: list[str]) -> None:
+    """Put secrets for the files that hold them."""
+    for section, properties in _client_properties(document):
         for name, value in properties.items():
-            if isinstance(value, dict) and list(value) == ["file"]:
-                properties[name] = _secret(directory, str(value["file"]), f"kafka.{section}.{name}", problems)
+            if not isinstance(value, dict) or list(value) != ["file"] or not isinstance(value["file"], Path):
+                continue
+            try:
+                properties[name] = value["file"].read_text(encoding="utf-8").rstrip("\r\n")
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or "not UTF-8 text"
+                problems.append(f"kafka.{section}.{name}: its file cannot be read ({reason})")
+                properties[name] = ""
 
 
-def _secret(directory: Path, path: str, of: str, problems: list[str]) -> str:
-    try:
-        return (directory / _expanded(path)).read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, ValueError) as error:
-        problems.append(f"{of}: its file cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8 text'})")
-        return ""
+def _client_properties(document: Document) -> Iterator[tuple[str, Document]]:
+    kafka = document.get("kafka")
+    if isinstance(kafka, dict):
+        yield from ((name, kafka[name]) for name in _CLIENT_PROPERTIES if isinstance(kafka.get(name), dict))
 
 
 def _expanded(path: str) -> Path:

@@ -338,6 +338,11 @@ def test_a_secret_is_read_from_its_file_without_the_line_end(load: Callable[...,
     assert kafka.client == {"sasl.password": SECRET}
 
 
+def test_a_secret_file_that_the_environment_makes_needless_need_not_be_there(load: Callable[..., Settings]) -> None:
+    content = document(kafka={"client": {"sasl.password": {"file": "nowhere"}}})
+    assert load(content, KAFKA__CLIENT__SASL_PASSWORD=SECRET).kafka.client == {"sasl.password": SECRET}
+
+
 def test_a_secret_file_that_is_no_text_is_refused(refusal: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "password").write_bytes(b"\xff\xfe" + SECRET.encode())
     message = refusal(document(kafka={"client": {"sasl.password": {"file": "password"}}}))
