@@ -51,6 +51,7 @@ class Delivery:
         self._metrics = metrics
         self._log = logger("delivery")
         self._broken = False
+        self._suspects: set[InFlight] = set()
         self._failures = 0
         self._not_before = 0.0
         self.errors = self._sink.errors
@@ -64,11 +65,17 @@ class Delivery:
         wall = int(time.time() * 1000)
         for entry in entries:
             outgoing = self._outgoing(entry, wall)
-            if isinstance(entry.outcome, Refusal):
+            if entry.releases > 1:
+                pass  # a repetition: it was counted
+            elif isinstance(entry.outcome, Refusal):
                 self._recent.refused(entry.outcome.code)
             else:
                 self._recent.accepted()
-            self._sink.send(entry, outgoing)
+            if entry in self._suspects:
+                self._suspects.discard(entry)
+                self._send_alone(entry)
+            else:
+                self._sink.send(entry, outgoing)
 
     def _outgoing(self, entry: InFlight, wall: int) -> Outgoing:
         record, outcome = entry.event, entry.outcome
@@ -95,19 +102,17 @@ class Delivery:
             KafkaError: Kafka refuses to be written to, and trying again will not help.
         """
         reports = self._sink.poll(wait)
-        for entry, _ in reports.refused:
-            if not entry.lane.revoked:
-                self._send_alone(entry)
-        if reports.undelivered:
-            self._metrics.produce_errors.inc(len(reports.undelivered))
+        if failed := len(reports.undelivered) + len(reports.refused):
+            self._metrics.produce_errors.inc(failed)
             self._broken = True
+            # One refused record fails all of its produce batch. They are sent again in their turn, each alone.
+            self._suspects.update(entry for entry, _ in reports.refused)
         if reports.acknowledged:
             self._failures = 0
         return reports.acknowledged
 
     def _send_alone(self, entry: InFlight) -> None:
-        """One refused record fails all of its produce batch. Alone, each shows whether it is the one."""
-        self._metrics.produce_errors.inc()
+        """Alone, a record shows whether it is the one that is refused."""
         wall = int(time.time() * 1000)
         code = self._sink.send_alone(entry, self._outgoing(entry, wall), _ALONE_SECONDS)
         if code and not isinstance(entry.outcome, Refusal):
@@ -136,6 +141,7 @@ class Delivery:
         self._metrics.retries.labels("produce").inc()
         self._log.warning("producing again", failures=self._failures, errors=sorted(set(self.errors)))
         self._sink.rebuild()
+        self._suspects = {entry for entry in self._suspects if not entry.lane.revoked}
         jitter = random.random()  # noqa: S311 - spreads load, hides nothing
         self._not_before = now + delay(self._failures, first=_FIRST_DELAY, most=_MOST_DELAY, jitter=jitter)
         self._failures += 1

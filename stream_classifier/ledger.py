@@ -48,9 +48,10 @@ class Entry(Generic[EventT, OutcomeT]):
         size: Its bytes, as they count against the bound.
         outcome: None until it is settled.
         acknowledged: Whether the broker has the record of its outcome.
+        releases: How often it was released.
     """
 
-    __slots__ = ("acknowledged", "event", "lane", "offset", "outcome", "size")
+    __slots__ = ("acknowledged", "event", "lane", "offset", "outcome", "releases", "size")
 
     def __init__(self, lane: Lane[EventT, OutcomeT], offset: int, event: EventT, size: int) -> None:
         self.lane = lane
@@ -59,6 +60,7 @@ class Entry(Generic[EventT, OutcomeT]):
         self.size = size
         self.outcome: OutcomeT | None = None
         self.acknowledged = False
+        self.releases = 0
 
 
 class Lane(Generic[EventT, OutcomeT]):
@@ -179,15 +181,15 @@ class Ledger(Generic[EventT, OutcomeT]):
                     self._releasable.add(lane)
 
     def release(self) -> list[Entry[EventT, OutcomeT]]:
-        """The entries that may be produced now, in the order of each lane; each is given once."""
+        """The entries that may be produced now, in the order of each lane; each is given once between rollbacks."""
         entries = []
         for lane in self._releasable:
             waiting, released = lane.waiting, lane.released
             while waiting and waiting[0].outcome is not None:
                 entry = waiting.popleft()
                 released.append(entry)
-                if not entry.acknowledged:
-                    entries.append(entry)
+                entry.releases += 1
+                entries.append(entry)
         self._releasable.clear()
         return entries
 
@@ -227,9 +229,15 @@ class Ledger(Generic[EventT, OutcomeT]):
         return offsets
 
     def rollback(self) -> None:
-        """Make what was released and not acknowledged releasable again, in its order; no inference is repeated."""
+        """Make everything releasable again from the first entry of each lane that is not acknowledged; in its order.
+
+        Also what was acknowledged after that one: were it not repeated, the older event would be the last one that a
+        reader sees of its key. No inference is repeated.
+        """
         for lane in self.lanes.values():
             if lane.released:
+                for entry in lane.released:
+                    entry.acknowledged = False
                 lane.waiting.extendleft(reversed(lane.released))
                 lane.released.clear()
                 self._releasable.add(lane)

@@ -11,6 +11,7 @@ the low-water mark was committed, so Kafka delivers it again.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,7 +21,7 @@ from stream_classifier.classify.classification import Classification
 from stream_classifier.classify.classifier import Request
 from stream_classifier.classify.labels import LabelSet
 from stream_classifier.delivery import Delivery, InFlight, Outcome
-from stream_classifier.errors import StalledError
+from stream_classifier.errors import StalledError, StreamClassifierError
 from stream_classifier.events.decode import Decoder, Task
 from stream_classifier.events.refusal import Refusal
 from stream_classifier.inference_threads import InferenceThreads
@@ -125,12 +126,14 @@ class Worker:
                 self._step()
             self._log.info("draining", in_flight=self._ledger.in_flight)
             drained = self._drain(self._ledger.lanes)
+            self._failing = not drained
         except BaseException:
-            self._failing = True
+            self._failing = self._health.stopping = True
+            with contextlib.suppress(StreamClassifierError):  # what came first is what is told
+                self._source.close()
             raise
-        finally:
-            self._health.stopping = True
-            self._source.close()
+        self._health.stopping = True
+        self._source.close()
         if not drained:
             raise StalledError(
                 "what was under way did not come back within shutdown.drain_seconds "
@@ -256,11 +259,13 @@ class Worker:
         """Settle and commit what the model has of these partitions, then let go of them."""
         self._metrics.rebalances.labels("revoked").inc()
         self._log.info("revoked", partitions=_named(partitions))
-        if not self._failing:
-            self._drain(partitions)
-        self._source.store(self._ledger.committable())
-        self._source.commit_now()
-        self._let_go(partitions)
+        try:
+            if not self._failing:
+                self._drain(partitions)
+            self._source.store(self._ledger.committable())
+            self._source.commit_now()
+        finally:
+            self._let_go(partitions)
 
     def lost(self, partitions: Collection[Partition]) -> None:
         """Let go of partitions that may be another's already."""
@@ -299,7 +304,10 @@ class Worker:
 
     def _is_busy_with(self, partitions: Collection[Partition]) -> bool:
         lanes = self._ledger.lanes
-        return any(lanes[partition].released for partition in partitions if partition in lanes) or any(
+        return any(
+            lane.released or (lane.waiting and lane.waiting[0].outcome is not None)
+            for lane in (lanes[partition] for partition in partitions if partition in lanes)
+        ) or any(
             entry.outcome is None and entry.lane.partition in partitions and not entry.lane.revoked
             for entries in self._with_model.values()
             for entry in entries

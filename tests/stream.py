@@ -242,6 +242,16 @@ class RunningWorker:
         """Events in flight at this very moment; the gauge is some time behind."""
         return self._worker._ledger.in_flight
 
+    def pause_everything(self) -> None:
+        """Have it think that it is at its bound, so that it pauses all partitions, until `pause_as_usual`."""
+        source, lanes = self._worker._source, self._worker._ledger.lanes
+        self._usual_pause = source.pause
+        source.pause = lambda partitions: self._usual_pause(partitions | frozenset(lanes))  # type: ignore[method-assign]
+
+    def pause_as_usual(self) -> None:
+        """Undo that."""
+        self._worker._source.pause = self._usual_pause  # type: ignore[method-assign]
+
     def metric(self, name: str, **labels: str) -> float:
         """The value of a sample; 0 when there is none."""
         value = self.metrics.registry.get_sample_value(f"stream_classifier_{name}", labels)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 import tiny_bundle
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from stream import Stream, header, offsets_are_in_order
 
@@ -369,3 +369,38 @@ def test_events_with_many_labels_of_their_own_do_not_fill_a_window_beyond_its_ti
         windows = running.metric("tokenize_seconds_count")
     assert windows >= 10
     assert len(stream.labelled) == 40
+
+
+def test_a_gap_that_opens_while_the_worker_runs_is_passed_when_it_is_to_go_on(make_stream: Any) -> None:
+    settings = {
+        "input": {"on_gap": "continue"},
+        "batch": {"max_events": 1, "max_in_flight": 1},
+        "kafka": {"commit_interval_ms": 50, "consumer": {"queued.min.messages": 1, "fetch.message.max.bytes": 200}},
+    }
+    stream = make_stream(settings=settings)
+    with stream.worker() as running:
+        stream.publish(ticket(0))
+        stream.await_outcomes(1, running.check)
+        running.pause_everything()
+        running.until(lambda: running.metric("paused") == 1, "paused")
+        stream.publish(*[ticket(number) for number in range(1, 9)])
+        delete_before(stream, 6)
+        running.pause_as_usual()
+        running.until(lambda: running.metric("gaps_total") == 1, "the gap is counted")
+        stream.await_outcomes(4, running.check)
+    assert [orjson.loads(record.value)["id"] for record in stream.labelled] == [0, 6, 7, 8]
+    assert stream.committed() == {0: 9}
+
+
+def test_offsets_beyond_the_end_are_no_gap(make_stream: Any) -> None:
+    """A topic that was made anew: labelling all of it again is not what `continue` asks for."""
+    stream = make_stream(settings={"input": {"on_gap": "continue"}})
+    stream.publish(ticket(1))
+    request = ConsumerGroupTopicPartitions(stream.group, [TopicPartition(stream.input, 0, 50)])
+    admin = AdminClient({"bootstrap.servers": stream.servers})
+    admin.alter_consumer_group_offsets([request])[stream.group].result()
+    with stream.worker() as running:
+        error = running.ends_with()
+    assert isinstance(error, KafkaError)
+    assert "the group has committed 50, the topic ends at 1" in str(error)
+    assert stream.labelled == []

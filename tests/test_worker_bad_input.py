@@ -129,7 +129,7 @@ def test_the_broker_refuses_what_was_allowed_at_the_start(
     bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path
 ) -> None:
     """Given a limit that is lowered while the worker runs, when one record of a produce batch is over it, then that
-    one alone is put aside."""
+    one alone is put aside, and what a reader sees last of each key is in order."""
     stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle)
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
     with stream.worker() as running:
@@ -138,12 +138,19 @@ def test_the_broker_refuses_what_was_allowed_at_the_start(
         resource = ConfigResource(ResourceType.TOPIC, stream.output, incremental_configs=[entry])
         for future in admin.incremental_alter_configs([resource]).values():
             future.result()
-        stream.publish(GOOD[0], b'{"text":"parcel","more":"%s"}' % (b"x" * 3000), GOOD[1])
-        stream.await_outcomes(3, running.check)
+        large = b'{"text":"parcel","more":"%s"}' % (b"x" * 3000)
+        for number in range(400):
+            stream._producer.produce(stream.input, b'{"id":%d,"text":"parcel"}' % number if number != 20 else large)
+        stream._producer.flush()
+        running.until(lambda: stream.committed() == {0: 400}, "all are done")
         assert running.metric("produce_errors_total") >= 1
     assert [header(letter, "classifier-error-code") for letter in stream.dead_letters] == [b"output_too_large"]
-    assert sorted(orjson.loads(record.value or b"")["id"] for record in stream.labelled) == [1, 2]
-    assert stream.committed() == {0: 3}
+    came = [orjson.loads(record.value or b"")["id"] for record in stream.labelled]
+    assert set(came) == set(range(400)) - {20}
+    last = {number: place for place, number in enumerate(came)}
+    assert [number for number, _ in sorted(last.items(), key=lambda item: item[1])] == sorted(last), (
+        "the last are in order"
+    )
 
 
 def test_ten_megabytes_of_text_leave_a_dead_letter_that_fits(

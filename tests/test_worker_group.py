@@ -12,6 +12,8 @@ import pytest
 import tiny_bundle
 from stream import Stream, header, offsets_are_in_order
 
+from stream_classifier.errors import KafkaError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -99,3 +101,31 @@ def test_static_membership_keeps_its_partitions_over_a_restart(make_stream: Any)
     stream.run(100)
     assert set(sources(stream).values()) == {1}
     assert time.monotonic() - begin < 30, "the member of the same name takes its place without waiting it out"
+
+
+def test_a_partition_that_was_paused_when_it_was_taken_is_read_again_when_it_comes_back(make_stream: Any) -> None:
+    """The client remembers a pause beyond the assignment in which a worker at its bound made it."""
+    settings = {"batch": {"max_events": 1, "max_in_flight": 1, "max_tokens": 1}, "cache": {"results": 0}}
+    stream = make_stream(partitions=2, settings=settings)
+    publish(stream, 200)
+    with stream.worker() as first:
+        first.until(lambda: first.in_flight > 0, "at work")
+        first.pause_everything()
+        first.until(lambda: first.metric("paused") == 2, "everything is paused")
+        with stream.worker() as second:
+            second.until(lambda: second.metric("assigned_partitions") == 1, "one is taken")
+        first.pause_as_usual()
+        stream.await_outcomes(200, first.check)
+    assert len(sources(stream)) == 200
+
+
+def test_the_elder_of_two_workers_of_one_name_ends(make_stream: Any) -> None:
+    stream = make_stream(partitions=2, settings={"kafka": {"instance_id": "worker-0"}})
+    with stream.worker() as elder:
+        elder.until(lambda: elder.metric("assigned_partitions") == 2, "it has both partitions")
+        with stream.worker() as younger:
+            error = elder.ends_with()
+            publish(stream, 20)
+            stream.await_outcomes(20, younger.check)
+    assert isinstance(error, KafkaError)
+    assert len(sources(stream)) == 20

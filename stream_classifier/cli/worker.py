@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from stream_classifier.classify.labels import LabelSet
     from stream_classifier.settings import Settings
 
+_LEAVE_SECONDS = 5.0  # after the drain, to commit and leave the group
 _START_SECONDS = 600.0  # the first start may have to build the embedded model
 
 
@@ -100,18 +102,24 @@ def _run(settings: Settings, label_set: LabelSet) -> None:
             metrics=metrics,
             health=health,
         )
-        _stop_on_signals(running)
+        _stop_on_signals(running, settings.shutdown.drain_seconds + _LEAVE_SECONDS)
         running.run()
 
 
-def _stop_on_signals(running: Worker) -> None:
+def _stop_on_signals(running: Worker, seconds: float) -> None:
     def stop(_: int, __: FrameType | None) -> None:
+        # Whoever insists is heard by the kernel, also while the client waits for a broker that is gone; nothing past
+        # the low-water mark is committed.
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, end_at_once)
+            signal.signal(number, signal.SIG_DFL)
         running.stop()
+        deadline = threading.Timer(seconds, overrun)
+        deadline.daemon = True
+        deadline.start()
 
-    def end_at_once(number: int, _: FrameType | None) -> None:
-        os._exit(128 + number)  # someone insists; nothing past the low-water mark is committed
+    def overrun() -> None:
+        logs.logger("worker").error("ended", reason=f"still not stopped {seconds:g} s after it was told to")
+        os._exit(1)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)

@@ -111,14 +111,15 @@ def build(kind: Callable[[Properties], ClientT], properties: Properties) -> Clie
     try:
         return kind(properties)
     except KafkaException as error:
-        message = re.sub(r'value "[^"]*"', "value", error.args[0].str())
+        message = re.sub(r'value ".*"', "value", error.args[0].str(), flags=re.DOTALL)
         where = "kafka.consumer or " * (kind is Consumer) + "kafka.producer or " * (kind is Producer) + "kafka.client"
         raise SettingsError(f"{where}: {message}; librdkafka's CONFIGURATION.md has the properties") from None
 
 
 def is_permanent(error: ClientError) -> bool:
     """Whether trying again cannot help."""
-    return bool(error.fatal()) or error.code() in _ADVICE
+    # The consumer tells of its own end as a message of this code, which is not marked as fatal.
+    return bool(error.fatal()) or error.code() == ClientError._FATAL or error.code() in _ADVICE  # noqa: SLF001 - its name
 
 
 def failure(error: ClientError, doing: str) -> KafkaError:

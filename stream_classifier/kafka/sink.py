@@ -159,4 +159,5 @@ class Sink(Generic[TokenT]):
         self._producer.flush(1)  # what is acknowledged by now need not be sent again
         self._reports.undelivered.clear()
         self._reports.refused.clear()
+        self.errors[:] = [name for name in self.errors if not name.startswith("_PURGE")]  # our own doing
         self._producer = self._build()

@@ -12,7 +12,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message,
 from confluent_kafka import KafkaError as ClientError
 
 from stream_classifier.errors import KafkaError
-from stream_classifier.kafka.clients import build, consumer_properties, failure, is_permanent
+from stream_classifier.kafka.clients import build, call, consumer_properties, failure, is_permanent
 from stream_classifier.kafka.messages import to_record
 from stream_classifier.ledger import Partition
 
@@ -136,17 +136,30 @@ class Source:
         if code == ClientError._PARTITION_EOF and topic is not None and number is not None and offset is not None:  # noqa: SLF001
             self.ends[Partition(topic, number)] = offset
         elif code == ClientError._AUTO_OFFSET_RESET and topic is not None and number is not None:  # noqa: SLF001
-            self._pass_gap(Partition(topic, number))
+            self._pass_gap(Partition(topic, number), error)
         elif is_permanent(error):
             raise failure(error, "consuming")
         else:
             self.errors.append(error.name())
 
-    def _pass_gap(self, partition: Partition) -> None:
+    def _pass_gap(self, partition: Partition, error: ClientError) -> None:
         wanted = self._consumer.position([TopicPartition(*partition)])[0].offset
-        low, _ = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_NETWORK_SECONDS)
+        low, _ = self._watermarks(partition)
+        if low <= wanted:
+            raise failure(error, f"consuming {partition.topic}/{partition.number}")
         self._note_gap(Gap(partition, max(wanted, 0), low))
-        self._consumer.seek(TopicPartition(*partition, low))
+        # A seek is refused in this state of the client.
+        self._consumer.incremental_unassign([TopicPartition(*partition)])
+        self._consumer.incremental_assign([TopicPartition(*partition, low)])
+
+    def _watermarks(self, partition: Partition) -> tuple[int, int]:
+        found = call(
+            f"asking for the offsets of {partition.topic}/{partition.number}",
+            self._consumer.get_watermark_offsets,
+            TopicPartition(*partition),
+            timeout=_NETWORK_SECONDS,
+        )
+        return int(found[0]), int(found[1])
 
     def _note_gap(self, gap: Gap) -> None:
         if self._reading.on_gap == "stop":
@@ -186,12 +199,13 @@ class Source:
 
     def commit_now(self) -> None:
         """Commit what was stored, and wait for the answer; without it, whoever reads on labels these events again."""
-        try:
-            self._consumer.commit(asynchronous=False)
-            self.commits.append(True)
-        except KafkaException as error:
-            self._on_commit(error.args[0], [])
         self._uncommitted = False
+        try:
+            answer = self._consumer.commit(asynchronous=False)
+        except KafkaException as error:
+            self._note_commit(error.args[0], [])
+        else:
+            self._note_commit(None, answer or [])
 
     def high_watermark(self, partition: Partition) -> int | None:
         """The offset after the partition's last record as far as is known without asking; None when it is not."""
@@ -223,17 +237,24 @@ class Source:
         self._assigned.update(positions)
         self._rebalance.assigned(positions)
         self._consumer.incremental_assign(placed)
+        # The client remembers a pause beyond the assignment that it was made in.
+        self._consumer.resume(placed)
 
     def _first_position(self, partition: Partition, committed: int) -> int | None:
         if committed < 0 and self._reading.start_at == "earliest":
             return None
-        low, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_NETWORK_SECONDS)
+        low, high = self._watermarks(partition)
         if committed < 0:
             return high
-        if low <= committed <= high:
-            return committed
-        self._note_gap(Gap(partition, committed, low))
-        return low
+        if committed > high:
+            raise KafkaError(
+                f"{partition.topic}/{partition.number}: the group has committed {committed}, the topic ends at {high}: "
+                "was it made anew? Reset the group's offsets, or take another kafka.group_id"
+            )
+        if committed < low:
+            self._note_gap(Gap(partition, committed, low))
+            return low
+        return committed
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._give_up(partitions, self._rebalance.revoked)
@@ -264,12 +285,18 @@ class Source:
         # Joined without a partition: nobody calls _on_assign then.
         self.joined = orjson.loads(text).get("cgrp", {}).get("join_state") == "steady"
 
-    def _on_commit(self, error: ClientError | None, _: list[TopicPartition]) -> None:
-        if error is None:
+    def _on_commit(self, error: ClientError | None, partitions: list[TopicPartition]) -> None:
+        self._note_commit(error, partitions)
+        if error is not None and is_permanent(error):
+            raise failure(error, "committing")
+
+    def _note_commit(self, error: ClientError | None, partitions: list[TopicPartition]) -> None:
+        problems = [problem for problem in (error, *(at.error for at in partitions)) if problem is not None]
+        if not problems:
             self.commits.append(True)
-        elif error.code() != ClientError._NO_OFFSET:  # noqa: SLF001 - there was nothing to commit
+        elif problems[0].code() != ClientError._NO_OFFSET:  # noqa: SLF001 - there was nothing to commit
             self.commits.append(False)
-            self.errors.append(error.name())
+            self.errors.append(problems[0].name())
             self._uncommitted = True  # still stored: the next commit takes it along
 
     def _guard(self, callback: Callable[..., None]) -> Callable[..., None]:
