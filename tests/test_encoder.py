@@ -193,7 +193,7 @@ def test_a_model_of_another_form_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_onnxruntime_is_one_line(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # Python's own way to say that there is no such module
-    with pytest.raises(BundleError, match=r"pip install 'stream-classifier\[cpu\]'"):
+    with pytest.raises(BundleError, match=r"pip install '\.\[cpu\]'"):
         Encoder.open(bundle)
 
 

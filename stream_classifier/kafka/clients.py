@@ -111,7 +111,7 @@ def build(kind: Callable[[Properties], ClientT], properties: Properties) -> Clie
     try:
         return kind(properties)
     except KafkaException as error:
-        message = re.sub(r'value ".*"', "value", error.args[0].str(), flags=re.DOTALL)
+        message = re.sub(r'value ".*" for', "value for", error.args[0].str(), flags=re.DOTALL)
         where = "kafka.consumer or " * (kind is Consumer) + "kafka.producer or " * (kind is Producer) + "kafka.client"
         raise SettingsError(f"{where}: {message}; librdkafka's CONFIGURATION.md has the properties") from None
 
