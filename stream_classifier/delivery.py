@@ -65,13 +65,12 @@ class Delivery:
         wall = int(time.time() * 1000)
         for entry in entries:
             outgoing = self._outgoing(entry, wall)
-            if entry.releases > 1:
-                pass  # a repetition: it was counted
-            elif isinstance(entry.outcome, Refusal):
-                self._recent.refused(entry.outcome.code)
-            else:
-                self._recent.accepted()
-            if entry in self._suspects:
+            if entry.releases == 1:  # a repetition was counted the first time
+                if isinstance(entry.outcome, Refusal):
+                    self._recent.refused(entry.outcome.code)
+                else:
+                    self._recent.accepted()
+            if self._suspects and entry in self._suspects:
                 self._suspects.discard(entry)
                 self._send_alone(entry)
             else:

@@ -168,9 +168,8 @@ class Worker:
         self._source.pause(allowance.paused)
         busy = bool(self._ledger.in_flight)
         if allowance.events or len(allowance.paused) == len(lanes):
-            # A completion cannot wake poll() up, so it is short while there is something to complete; less so when all
-            # threads have their next window already: the time is theirs.
-            wait = 0.1 if not busy else 0.005 if self._threads.room else 0.02
+            # A completion cannot wake poll() up, so it is short while there is something to complete.
+            wait = 0.005 if busy else 0.1
             return self._source.poll(max(1, min(allowance.events, _POLL_AT_MOST)), wait, now)
         self._take_back(wait=0.005)  # full for a moment: wait for what makes room
         return []
