@@ -25,7 +25,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
 EventT = TypeVar("EventT")
 OutcomeT = TypeVar("OutcomeT")
@@ -227,6 +227,27 @@ class Ledger(Generic[EventT, OutcomeT]):
                 lane.handed_out = offsets[lane.partition] = lane.low_water
         self._moved.clear()
         return offsets
+
+    def committable_with_released(self) -> dict[Partition, int]:
+        """The low-water marks as they will be once everything that is released is acknowledged, where that is news.
+
+        For a transaction, which holds the results and these offsets together; `committed` notes that it went through.
+        """
+        offsets = {}
+        for lane in self.lanes.values():
+            if lane.waiting:
+                offset = lane.released[-1].offset + 1 if lane.released else lane.low_water
+            else:
+                offset = lane.position
+            if offset is not None and (lane.released or offset != lane.handed_out):
+                offsets[lane.partition] = offset
+        return offsets
+
+    def committed(self, offsets: Mapping[Partition, int]) -> None:
+        """Note that these offsets of `committable_with_released` were committed; their events are acknowledged."""
+        for partition, offset in offsets.items():
+            if (lane := self.lanes.get(partition)) is not None:
+                lane.handed_out = offset
 
     def rollback(self) -> None:
         """Make everything releasable again from the first entry of each lane that is not acknowledged; in its order.

@@ -91,6 +91,7 @@ class Metrics:
         self.commits = counter("commits", "Offset commits.", "result")
         self.produce_errors = counter("produce_errors", "Records that Kafka did not take at the first attempt.")
         self.retries = counter("retries", "Repetitions, by what made them necessary.", "cause")
+        self.transactions = counter("transactions", "Transactions, by how they ended.", "result")
         self.rebalances = counter("rebalances", "Changes of the assignment.", "kind")
         self.gaps = counter("gaps", "Gaps that retention had left in the input and that were passed over.")
 
@@ -115,3 +116,5 @@ class Metrics:
             self.dead_letters.labels(reason)
         for result in ("ok", "failed"):
             self.commits.labels(result)
+        for result in ("committed", "aborted"):
+            self.transactions.labels(result)

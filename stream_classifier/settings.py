@@ -20,6 +20,7 @@ RESERVED_PROPERTIES = {
     "auto.commit.interval.ms": "use kafka.commit_interval_ms",
     "auto.offset.reset": "use input.start_at and input.on_gap",
     "bootstrap.servers": "use kafka.bootstrap_servers",
+    "delivery.report.only.error": "the worker goes by these reports",
     "enable.auto.commit": "offsets are committed only after the result was acknowledged",
     "enable.auto.offset.store": "offsets are committed only after the result was acknowledged",
     "enable.gapless.guarantee": "it stops the producer where this worker would produce again",
@@ -35,8 +36,12 @@ RESERVED_PROPERTIES = {
     "partition.assignment.strategy": "use kafka.group_protocol",
     "partitioner": "the same key must go to the same partition number as in Java clients",
     "request.required.acks": "results are acknowledged by all in-sync replicas",
-    "transactional.id": "results are produced at least once, without transactions",
+    "transactional.id": "use delivery: exactly_once, and kafka.instance_id",
 }
+
+# An open transaction of a worker that died holds up everybody who reads committed records for so long.
+TRANSACTION_TIMEOUT_MS = 15_000
+_CALCULATED_WITH = frozenset({"batch.size", "transaction.timeout.ms"})
 
 
 def _properties(value: Any) -> Any:  # noqa: ANN401 - whatever stood in the file
@@ -51,7 +56,7 @@ def _properties(value: Any) -> Any:  # noqa: ANN401 - whatever stood in the file
             problems.append(f"{name} is not the name of a librdkafka property: they have small letters and dots")
         elif not isinstance(item, str | int | float):
             problems.append(f"{name} takes a string, a number, true or false, or {{file: PATH}}")
-        elif name == "batch.size" and not str(item).isdecimal():  # the sink calculates with it
+        elif name in _CALCULATED_WITH and not str(item).isdecimal():
             problems.append(f"{name} takes a whole number")
     if problems:
         raise ValueError("; ".join(problems))
@@ -92,9 +97,16 @@ class KafkaSettings(_Section):
     instance_id: str | None = Field(
         None,
         min_length=1,
-        description="A stable name of this worker: static membership, so a quick restart moves no partition.",
+        description="A stable name of this worker: static membership, so a quick restart moves no partition, and with "
+        "`delivery: exactly_once` the name by which it ends what an earlier life of it left open.",
     )
-    commit_interval_ms: int = Field(1000, ge=10, le=60_000, description="How often acknowledged offsets are committed.")
+    commit_interval_ms: int | None = Field(
+        None,
+        ge=10,
+        le=60_000,
+        description="How often offsets are committed, at the latest. `null`: 1000, or 100 with "
+        "`delivery: exactly_once`, where results can be seen only from then on.",
+    )
     client: Properties = Field(
         default_factory=dict,
         description="Any librdkafka property, for all clients: security, say. A secret can be `{file: PATH}`. "
@@ -239,12 +251,28 @@ class Settings(_Section):
     input: InputSettings
     output: OutputSettings
     dead_letter: DeadLetterSettings
+    delivery: Literal["at_least_once", "exactly_once"] = Field(
+        "at_least_once",
+        description="`exactly_once`: results, dead letters and offsets are written in transactions; readers have to "
+        "set `isolation.level: read_committed`.",
+    )
     batch: BatchSettings = BatchSettings()
     model: ModelSettings = ModelSettings()
     labels: LabelsSettings
     cache: CacheSettings = CacheSettings()
     observability: ObservabilitySettings = ObservabilitySettings()
     shutdown: ShutdownSettings = ShutdownSettings()
+
+    @property
+    def transaction_seconds(self) -> float:
+        """Seconds after which the broker aborts a transaction that is not committed."""
+        properties = {**self.kafka.client, **self.kafka.producer}
+        return int(properties.get("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)) / 1000
+
+    @property
+    def commit_seconds(self) -> float:
+        """Seconds between commits."""
+        return (self.kafka.commit_interval_ms or (100 if self.delivery == "exactly_once" else 1000)) / 1000
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -253,6 +281,11 @@ class Settings(_Section):
             raise ValueError("output.topic and dead_letter.topic are the same")
         if shared := sorted(set(targets) & set(self.input.topics)):
             raise ValueError(f"{shared[0]} is both read and written: its events would come round for ever")
+        if self.delivery == "exactly_once" and self.commit_seconds > self.transaction_seconds / 3:
+            raise ValueError(
+                "kafka.commit_interval_ms is more than a third of kafka.producer's transaction.timeout.ms "
+                f"({1000 * self.transaction_seconds:g}): transactions would run out of time"
+            )
         if self.output.field in {path.partition(".")[0] for path in (self.input.text_field, self.input.labels_field)}:
             raise ValueError("output.field is also the name of a field that is read")
         return self

@@ -171,6 +171,10 @@ def _add_environment(document: Document, environment: Mapping[str, str], problem
                 # librdkafka's names have dots, which a variable's name cannot. The value stays text: a password of
                 # digits must not become a number.
                 value = {name.replace("_", "."): text}
+            case ["delivery"]:
+                document["delivery"] = text
+                variables["delivery"] = variable
+                continue
             case [section, key]:
                 try:
                     value = _environment_value(section, key, text)
@@ -241,7 +245,9 @@ def _nearest(unknown: str) -> str:
 def setting_names() -> list[str]:
     """Every dotted name that a settings file may hold, its sections included."""
     return [
-        name for section, fields in _sections().items() for name in (section, *(f"{section}.{key}" for key in fields))
+        name
+        for section in Settings.model_fields
+        for name in (section, *(f"{section}.{key}" for key in _sections().get(section, {})))
     ]
 
 

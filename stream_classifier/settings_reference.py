@@ -30,10 +30,9 @@ _KINDS = {str: "text", bool: "`true`, `false`", int: "whole number", float: "num
 def table() -> str:
     """Every setting as a row of a Markdown table: its name, what it may be, its default, what it does."""
     rows = ["| key | value | default | what it does |", "|---|---|---|---|"]
-    for section, schema in _sections():
-        for key, field in schema.model_fields.items():
-            cells = (f"`{section}.{key}`", _value(field), _default(field), field.description or "")
-            rows.append(f"| {' | '.join(cells)} |")
+    for name, field in _settings():
+        cells = (f"`{name}`", _value(field), _default(field), field.description or "")
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
@@ -50,10 +49,12 @@ def updated(document: str) -> str:
     return f"{before}{BEGIN}\n{table()}\n{END}{after}"
 
 
-def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
+def _settings() -> Iterator[tuple[str, FieldInfo]]:
     for name, field in Settings.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield name, field.annotation
+            yield from ((f"{name}.{key}", inner) for key, inner in field.annotation.model_fields.items())
+        else:
+            yield name, field
 
 
 def _value(field: FieldInfo) -> str:

@@ -65,6 +65,13 @@ class Windows(Generic[T]):
         self._taken = waiting[count - 1][1]
         return [waiting.popleft()[0] for _ in range(count)]
 
+    def first(self) -> list[T]:
+        """The event that has waited longest, as a window of its own; empty when none waits."""
+        if not self._waiting:
+            return []
+        event, self._taken, _ = self._waiting.popleft()
+        return [event]
+
     def seconds_to_close(self, now: float) -> float | None:
         """How long until an idle thread would be given what waits; None when nothing waits."""
         return max(0.0, self._waiting[0][2] + self._max_wait - now) if self._waiting else None

@@ -8,12 +8,13 @@ import uuid
 from typing import TYPE_CHECKING, Any, Self
 
 import yaml
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from stream_classifier.classify.classifier import Classifier
 from stream_classifier.classify.labels import choose, load_label_sets
 from stream_classifier.health import Health
+from stream_classifier.kafka.messages import to_record
 from stream_classifier.kafka.reader import read
 from stream_classifier.metrics import Metrics
 from stream_classifier.model.encoder import Encoder
@@ -48,6 +49,7 @@ class Stream:
         bundle: The model.
         partitions: Of each topic.
         settings: Over the defaults, section by section.
+        delivery: The mode.
         output: Properties of the output topic.
         source: Properties of the input topic.
         dead_letter: Properties of the dead-letter topic.
@@ -62,6 +64,7 @@ class Stream:
         *,
         partitions: int = 1,
         settings: dict[str, dict[str, Any]] | None = None,
+        delivery: str = "at_least_once",
         source: dict[str, str] | None = None,
         output: dict[str, str] | None = None,
         dead_letter: dict[str, str] | None = None,
@@ -73,7 +76,8 @@ class Stream:
         self.group = f"group-{uuid.uuid4().hex[:12]}"
         self.config = directory / "worker.yaml"
         (directory / "labels.yaml").write_text(LABELS, encoding="utf-8")
-        document: dict[str, dict[str, Any]] = {
+        document: dict[str, Any] = {
+            "delivery": delivery,
             "kafka": {"bootstrap_servers": servers, "group_id": self.group, "commit_interval_ms": 50},
             "input": {"topics": [self.input]},
             "output": {"topic": self.output},
@@ -144,18 +148,31 @@ class Stream:
         return self.contents(self.dead_letter)
 
     def contents(self, topic: str) -> list[Record]:
-        """All records of a topic as it is now."""
-        ends = self.ends(topic)
+        """All committed records of a topic as it is now."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.servers,
+                "group.id": "unused",
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,  # what a transaction leaves at the end is no record that could be awaited
+                "log_level": 0,
+            }
+        )
+        left = set(self.ends(topic))
+        consumer.assign([TopicPartition(topic, number, 0) for number in left])
         found: list[Record] = []
-        positions = dict.fromkeys(ends, 0)
-        records = read(self.settings.kafka, [topic], from_beginning=True, idle_seconds=0.02)
-        for record in records:
-            if record is not None:
-                found.append(record)
-                positions[record.partition] = record.offset + 1
-            elif all(positions[number] >= end for number, end in ends.items()):
-                break
-        records.close()
+        deadline = time.monotonic() + PATIENCE
+        while left:
+            assert time.monotonic() < deadline, f"{topic} was not read to its end within {PATIENCE:g} s"
+            message = consumer.poll(1)
+            if message is None:
+                continue
+            error = message.error()
+            if error is None:
+                found.append(to_record(message))
+            elif error.code() == KafkaError._PARTITION_EOF:
+                left.discard(message.partition() or 0)
+        consumer.close()
         return sorted(found, key=lambda record: (record.partition, record.offset))
 
     def ends(self, topic: str) -> dict[int, int]:

@@ -81,23 +81,25 @@ def check_one_bad_among_good(stream: Stream, bad: bytes | None, code: str) -> No
 
 @pytest.mark.parametrize("code", BAD)
 def test_each_reason_is_a_dead_letter_and_its_neighbours_are_labelled(
-    code: str, bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path
+    code: str, bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path, delivery: str
 ) -> None:
-    check_one_bad_among_good(Stream(bootstrap_servers, make_topic, tmp_path, bundle), BAD[code], code)
+    check_one_bad_among_good(
+        Stream(bootstrap_servers, make_topic, tmp_path, bundle, delivery=delivery), BAD[code], code
+    )
 
 
 @pytest.mark.parametrize("name", MORE_BAD)
 def test_odd_bytes_are_dead_letters(
-    name: str, bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path
+    name: str, bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path, delivery: str
 ) -> None:
     code, value = MORE_BAD[name]
-    check_one_bad_among_good(Stream(bootstrap_servers, make_topic, tmp_path, bundle), value, code)
+    check_one_bad_among_good(Stream(bootstrap_servers, make_topic, tmp_path, bundle, delivery=delivery), value, code)
 
 
 def test_a_header_that_is_not_utf8_is_a_dead_letter_without_headers(
-    bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path
+    bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path, delivery: str
 ) -> None:
-    stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle)
+    stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle, delivery=delivery)
     stream.publish(GOOD[0])
     raw_producer.produce(bootstrap_servers, stream.input, key=b"k", value=GOOD[0], header=(b"\xff\xfe", b"x"))
     stream.publish(GOOD[1])
@@ -111,26 +113,28 @@ def test_a_header_that_is_not_utf8_is_a_dead_letter_without_headers(
 
 
 def test_a_result_that_the_output_topic_would_refuse_for_its_size(
-    bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path
+    bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path, delivery: str
 ) -> None:
-    stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle, output={"max.message.bytes": "3000"})
+    stream = Stream(
+        bootstrap_servers, make_topic, tmp_path, bundle, delivery=delivery, output={"max.message.bytes": "3000"}
+    )
     check_one_bad_among_good(stream, b'{"text":"parcel","more":"%s"}' % (b"x" * 3000), "output_too_large")
 
 
 def test_a_result_that_the_output_topic_would_refuse_for_its_time(
-    bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path
+    bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path, delivery: str
 ) -> None:
     limits = {"message.timestamp.before.max.ms": str(DAY_MS)}
-    stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle, output=limits)
+    stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle, delivery=delivery, output=limits)
     check_one_bad_among_good(stream, GOOD[0], "timestamp_refused")
 
 
 def test_the_broker_refuses_what_was_allowed_at_the_start(
-    bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path
+    bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path, delivery: str
 ) -> None:
     """Given a limit that is lowered while the worker runs, when one record of a produce batch is over it, then that
     one alone is put aside, and what a reader sees last of each key is in order."""
-    stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle)
+    stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle, delivery=delivery)
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
     with stream.worker() as running:
         running.until(lambda: running.health.ready() is None, "ready")
@@ -154,9 +158,11 @@ def test_the_broker_refuses_what_was_allowed_at_the_start(
 
 
 def test_ten_megabytes_of_text_leave_a_dead_letter_that_fits(
-    bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path
+    bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path, delivery: str
 ) -> None:
-    stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle, source={"max.message.bytes": "20000000"})
+    stream = Stream(
+        bootstrap_servers, make_topic, tmp_path, bundle, delivery=delivery, source={"max.message.bytes": "20000000"}
+    )
     value = b'{"text":"%s"}' % (b"parcel " * 1_500_000)
     stream.publish(GOOD[0], value, GOOD[1])
     stream.run(3)
@@ -171,11 +177,11 @@ def test_ten_megabytes_of_text_leave_a_dead_letter_that_fits(
 
 
 def test_a_whole_topic_without_text_stops_the_worker(
-    bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path
+    bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path, delivery: str
 ) -> None:
     """A wrong text_field: half of a thousand are put aside at most, and nothing is committed past them."""
     settings = {"input": {"text_field": "body"}}
-    stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle, settings=settings)
+    stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle, delivery=delivery, settings=settings)
     stream.publish(*[b'{"text":"parcel"}'] * 700)
     with stream.worker() as running:
         error = running.ends_with()
@@ -185,9 +191,11 @@ def test_a_whole_topic_without_text_stops_the_worker(
     assert stream.committed().get(0, 0) <= len(stream.dead_letters)
 
 
-def test_a_broken_model_blames_no_event(bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path) -> None:
+def test_a_broken_model_blames_no_event(
+    bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, delivery: str
+) -> None:
     broken = tiny_bundle.build_broken(tmp_path / "broken")
-    stream = Stream(bootstrap_servers, make_topic, tmp_path, broken)
+    stream = Stream(bootstrap_servers, make_topic, tmp_path, broken, delivery=delivery)
     stream.publish(*GOOD)
     with stream.worker() as running:
         error = running.ends_with()

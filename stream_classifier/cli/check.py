@@ -71,12 +71,12 @@ def _model(settings: Settings) -> Iterator[str]:
 
 
 def _client_properties(settings: Settings) -> Iterator[str]:
-    check_properties(settings.kafka)
+    check_properties(settings.kafka, transactions=settings.delivery == "exactly_once")
     yield from ()
 
 
 def _kafka(settings: Settings) -> Iterator[str]:
-    check_properties(settings.kafka)
+    check_properties(settings.kafka, transactions=settings.delivery == "exactly_once")
     topics = Topics(settings.kafka)
     topics.reach()
     written = (settings.output.topic, settings.dead_letter.topic)

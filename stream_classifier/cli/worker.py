@@ -43,7 +43,7 @@ def worker(context: typer.Context, config: ConfigOption) -> None:
     """
     settings = load_settings(config)
     label_set = choose(load_label_sets(settings.labels.path), settings.labels.use)
-    check_properties(settings.kafka)
+    check_properties(settings.kafka, transactions=settings.delivery == "exactly_once")
     logs.configure(settings.observability)
     log = logs.logger("worker")
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts what is in its background deaf to SIGINT

@@ -19,6 +19,7 @@ Code = Literal[
     "output_too_large",
     "timestamp_refused",
     "inference_failed",
+    "killed_worker",
 ]
 
 

@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError as ClientError
 
 from stream_classifier import __version__
 from stream_classifier.errors import KafkaError, SettingsError
+from stream_classifier.settings import TRANSACTION_TIMEOUT_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,10 @@ _ADVICE = {
     ClientError.SASL_AUTHENTICATION_FAILED: "the broker refused the credentials: look at kafka.client",
     ClientError.UNSUPPORTED_SASL_MECHANISM: "the broker does not know this sasl.mechanism: look at kafka.client",
     ClientError.UNSUPPORTED_VERSION: "the broker is too old for kafka.group_protocol: consumer; use classic",
+    ClientError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "the principal lacks WRITE on the transactional id: give it the "
+    "ACL for the prefix `<kafka.group_id>-`",
+    ClientError.INVALID_TRANSACTION_TIMEOUT: "transaction.timeout.ms is more than the broker's "
+    "transaction.max.timeout.ms",
     ClientError.FENCED_INSTANCE_ID: "another worker runs under the same kafka.instance_id: give each its own",
     ClientError.INCONSISTENT_GROUP_PROTOCOL: "the group's other members use another protocol or assignor",
 }
@@ -101,6 +106,21 @@ def producer_properties(settings: KafkaSettings, *, largest: int, smallest: int)
     }
 
 
+def transactional_properties(properties: Properties, name: str) -> Properties:
+    """What the producer gets for transactions.
+
+    Args:
+        properties: A producer's.
+        name: The transactional id.
+    """
+    return {
+        "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+        **properties,
+        "transactional.id": name,
+        "delivery.report.only.error": True,
+    }
+
+
 def build(kind: Callable[[Properties], ClientT], properties: Properties) -> ClientT:
     """Make a client.
 
@@ -116,10 +136,15 @@ def build(kind: Callable[[Properties], ClientT], properties: Properties) -> Clie
         raise SettingsError(f"{where}: {message}; librdkafka's CONFIGURATION.md has the properties") from None
 
 
+def is_hopeless(error: ClientError) -> bool:
+    """Whether trying again cannot help, nor would another client."""
+    return error.code() in _ADVICE
+
+
 def is_permanent(error: ClientError) -> bool:
-    """Whether trying again cannot help."""
+    """Whether trying again with this client cannot help."""
     # The consumer tells of its own end as a message of this code, which is not marked as fatal.
-    return bool(error.fatal()) or error.code() == ClientError._FATAL or error.code() in _ADVICE  # noqa: SLF001 - its name
+    return bool(error.fatal()) or error.code() == ClientError._FATAL or is_hopeless(error)  # noqa: SLF001 - its name
 
 
 def failure(error: ClientError, doing: str) -> KafkaError:
@@ -130,14 +155,19 @@ def failure(error: ClientError, doing: str) -> KafkaError:
     return KafkaError(f"{doing}: {error.name()}: {error.str()}; {advice}")
 
 
-def check_properties(settings: KafkaSettings) -> None:
+def check_properties(settings: KafkaSettings, *, transactions: bool) -> None:
     """Make a worker's clients, and have them do nothing.
+
+    Args:
+        settings: The settings.
+        transactions: Whether the producer is to write in transactions.
 
     Raises:
         SettingsError: They do not take `kafka.client`, `kafka.consumer` or `kafka.producer`.
     """
     build(Consumer, consumer_properties(settings)).close()
-    build(Producer, producer_properties(settings, largest=1_000_000, smallest=1_000_000))
+    properties = producer_properties(settings, largest=1_000_000, smallest=1_000_000)
+    build(Producer, transactional_properties(properties, "unused") if transactions else properties)
 
 
 def call(doing: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - passed through

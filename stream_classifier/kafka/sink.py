@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TokenT = TypeVar("TokenT")
 
 # The broker will never take these records, whatever we do, and does not mean the other ones.
-_REFUSALS: dict[int, Code] = {
+REFUSALS: dict[int, Code] = {
     ClientError.MSG_SIZE_TOO_LARGE: "output_too_large",
     ClientError.RECORD_LIST_TOO_LARGE: "output_too_large",
     ClientError.INVALID_MSG_SIZE: "output_too_large",
@@ -53,6 +53,7 @@ class Sink(Generic[TokenT]):
 
     Attributes:
         errors: Names of errors that the client mends by itself, since they were last asked for.
+        broken: Whether `recover` has to be called before anything else can be sent.
 
     Args:
         kafka: Where Kafka is.
@@ -62,6 +63,7 @@ class Sink(Generic[TokenT]):
     def __init__(self, kafka: KafkaSettings, limits: Iterable[TopicLimits]) -> None:
         sizes = [limit.max_bytes for limit in limits]
         self.errors: list[str] = []
+        self.broken = False
         self._properties = producer_properties(kafka, largest=max(sizes), smallest=min(sizes))
         self._reports: Reports[TokenT] = Reports([], [], [])
         self._permanent: ClientError | None = None
@@ -100,7 +102,7 @@ class Sink(Generic[TokenT]):
             self._sort(token, error)
 
     def _sort(self, token: TokenT, error: ClientError) -> None:
-        if (code := _REFUSALS.get(error.code())) is not None:
+        if (code := REFUSALS.get(error.code())) is not None:
             self._reports.refused.append((token, code))
         elif is_permanent(error) and not error.fatal():
             self._permanent = error
@@ -127,6 +129,7 @@ class Sink(Generic[TokenT]):
         if self._permanent is not None:
             raise failure(self._permanent, "producing")
         reports, self._reports = self._reports, Reports([], [], [])
+        self.broken = self.broken or bool(reports.refused or reports.undelivered)
         return reports
 
     def send_alone(self, token: TokenT, record: Outgoing, wait: float) -> Code | None:
@@ -150,10 +153,11 @@ class Sink(Generic[TokenT]):
                 return code
         return None
 
-    def rebuild(self) -> None:
+    def recover(self) -> bool:
         """Begin anew with a fresh client: the old one gave up on records, so its order cannot be relied on.
 
-        Every record that is not acknowledged has to be sent again.
+        Returns:
+            True: it is done, and every record that is not acknowledged by then has to be sent again.
         """
         self._producer.purge()
         self._producer.flush(1)  # what is acknowledged by now need not be sent again
@@ -161,3 +165,5 @@ class Sink(Generic[TokenT]):
         self._reports.refused.clear()
         self.errors[:] = [name for name in self.errors if not name.startswith("_PURGE")]  # our own doing
         self._producer = self._build()
+        self.broken = False
+        return True

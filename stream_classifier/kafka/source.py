@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import orjson
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka import KafkaError as ClientError
 
 from stream_classifier.errors import KafkaError
 from stream_classifier.kafka.clients import build, call, consumer_properties, failure, is_permanent
 from stream_classifier.kafka.messages import to_record
 from stream_classifier.ledger import Partition
+from stream_classifier.marks import Mark, read_mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -23,13 +24,27 @@ if TYPE_CHECKING:
     from stream_classifier.settings import InputSettings, KafkaSettings
 
 _NETWORK_SECONDS = 30.0
+_STEP_SECONDS = 0.5  # that a question may keep the worker's thread when it can be asked again
+_METADATA_HEADER = len(b"CGMDv2:") + 4  # librdkafka's form: these, the generation, then names that end with a zero
+
+
+class Start(NamedTuple):
+    """Where reading a partition begins.
+
+    Attributes:
+        position: The first offset that is read, if it is there.
+        mark: What was found beside the committed offset.
+    """
+
+    position: int
+    mark: Mark
 
 
 class Rebalance(Protocol):
     """Whoever holds events of the assigned partitions. Called inside `Source.poll` and `Source.close`."""
 
-    def assigned(self, positions: Mapping[Partition, int | None]) -> None:
-        """These partitions were added; a position is the first offset that will be read, None when not known yet."""
+    def assigned(self, starts: Mapping[Partition, Start]) -> None:
+        """These partitions were added."""
 
     def revoked(self, partitions: Collection[Partition]) -> None:
         """These are about to be taken: the last moment to commit for them."""
@@ -54,6 +69,7 @@ class Source:
         gaps: Gaps that were passed over since they were last asked for (`input.on_gap: continue`).
         commits: For each commit that was answered since they were last asked for, whether it went well.
         errors: Names of errors that the client mends by itself, since they were last asked for.
+        marked: The mark beside each partition's offset that the group has acknowledged last.
         joined: Whether the consumer is a member of its group.
 
     Args:
@@ -67,6 +83,7 @@ class Source:
         self.gaps: list[Gap] = []
         self.commits: list[bool] = []
         self.errors: list[str] = []
+        self.marked: dict[Partition, str] = {}
         self.joined = False
         self._reading = reading
         self._rebalance = rebalance
@@ -184,11 +201,11 @@ class Source:
         """How many partitions are paused."""
         return len(self._paused)
 
-    def store(self, offsets: Mapping[Partition, int]) -> None:
-        """Note offsets (of the next record to read) for the next commit."""
+    def store(self, offsets: Mapping[Partition, tuple[int, str]]) -> None:
+        """Note offsets (of the next record to read), and the mark beside each, for the next commit."""
         if offsets:
             # The client refuses to store for a partition that was revoked; commit() with offsets would not.
-            self._consumer.store_offsets(offsets=[TopicPartition(*at, offset) for at, offset in offsets.items()])
+            self._consumer.store_offsets(offsets=_placed(offsets))
             self._uncommitted = True
 
     def commit(self) -> None:
@@ -197,15 +214,48 @@ class Source:
             self._uncommitted = False
             self._consumer.commit(asynchronous=True)
 
-    def commit_now(self) -> None:
-        """Commit what was stored, and wait for the answer; without it, whoever reads on labels these events again."""
+    def mark(self, offsets: Mapping[Partition, tuple[int, str]]) -> None:
+        """Begin to commit these offsets with these marks; `marked` has them once the group has acknowledged it.
+
+        Unlike `commit`, also where the offset is the committed one already.
+        """
+        self._consumer.commit(offsets=_placed(offsets), asynchronous=True)
+
+    def hand_over(self, offsets: Mapping[Partition, tuple[int, str]]) -> None:
+        """Commit these, and wait for the answer; without it, whoever reads on labels some events again."""
         self._uncommitted = False
         try:
-            answer = self._consumer.commit(asynchronous=False)
+            answer = self._consumer.commit(offsets=_placed(offsets), asynchronous=False)
         except KafkaException as error:
             self._note_commit(error.args[0], [])
         else:
             self._note_commit(None, answer or [])
+
+    def has_committed(self, offsets: Mapping[Partition, int]) -> bool | None:
+        """Whether the group has these offsets, of which it has all or none; None when that cannot be told now.
+
+        What is another member's by now does not count: it may have moved on by itself.
+        """
+        ours = [TopicPartition(*partition) for partition in offsets if partition in self._assigned]
+        if not ours:
+            return False
+        try:
+            found = self._consumer.committed(ours, timeout=_STEP_SECONDS)
+        except KafkaException as error:
+            self.errors.append(error.args[0].name())
+            return None
+        if any(at.error is not None for at in found):
+            return None
+        return all(at.offset >= offsets[Partition(at.topic, at.partition)] for at in found)
+
+    def group_metadata(self) -> bytes | None:
+        """What shows the broker that this is a member of the group; None when it is none at this moment.
+
+        Metadata without a member's name would be taken for that of a program which does not use groups, and accepted.
+        """
+        metadata: bytes = self._consumer.consumer_group_metadata()
+        _, _, names = metadata[_METADATA_HEADER:].partition(b"\0")
+        return None if names.startswith(b"\0") else metadata
 
     def high_watermark(self, partition: Partition) -> int | None:
         """The offset after the partition's last record as far as is known without asking; None when it is not."""
@@ -225,27 +275,25 @@ class Source:
         self.joined = True
         if not partitions:
             return
-        positions: dict[Partition, int | None] = {}
-        placed = []
+        starts: dict[Partition, Start] = {}
         for found in self._consumer.committed(partitions, timeout=_NETWORK_SECONDS):
             if found.error is not None:
                 raise failure(found.error, "reading the group's committed offsets")
             partition = Partition(found.topic, found.partition)
-            positions[partition] = self._first_position(partition, found.offset)
-            start = positions[partition]
-            placed.append(TopicPartition(*partition, OFFSET_BEGINNING if start is None else start))
-        self._assigned.update(positions)
-        self._rebalance.assigned(positions)
+            starts[partition] = self._start(partition, found.offset, read_mark(found.metadata))
+        placed = [TopicPartition(*partition, start.position) for partition, start in starts.items()]
+        self._assigned.update(starts)
+        self._rebalance.assigned(starts)
         self._consumer.incremental_assign(placed)
         # The client remembers a pause beyond the assignment that it was made in.
         self._consumer.resume(placed)
 
-    def _first_position(self, partition: Partition, committed: int) -> int | None:
-        if committed < 0 and self._reading.start_at == "earliest":
-            return None
+    def _start(self, partition: Partition, committed: int, mark: Mark) -> Start:
         low, high = self._watermarks(partition)
         if committed < 0:
-            return high
+            mark = Mark(self._partitions_at_first(partition.topic))
+            new = partition.number >= mark.partitions
+            return Start(low if new or self._reading.start_at == "earliest" else high, mark)
         if committed > high:
             raise KafkaError(
                 f"{partition.topic}/{partition.number}: the group has committed {committed}, the topic ends at {high}: "
@@ -253,8 +301,18 @@ class Source:
             )
         if committed < low:
             self._note_gap(Gap(partition, committed, low))
-            return low
-        return committed
+            return Start(low, mark)
+        return Start(committed, mark)
+
+    def _partitions_at_first(self, topic: str) -> int:
+        """How many partitions a topic had when the group began with it: other members may have done so already."""
+        known = call("asking for the partitions", self._consumer.list_topics, topic, timeout=_NETWORK_SECONDS)
+        count = len(known.topics[topic].partitions)
+        everywhere = [TopicPartition(topic, number) for number in range(count)]
+        found = call(
+            "reading the group's committed offsets", self._consumer.committed, everywhere, timeout=_NETWORK_SECONDS
+        )
+        return min((mark.partitions for at in found if (mark := read_mark(at.metadata)).partitions), default=count)
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._give_up(partitions, self._rebalance.revoked)
@@ -273,6 +331,7 @@ class Source:
             self._taken.update(gone)
             for partition in gone:
                 self.ends.pop(partition, None)
+                self.marked.pop(partition, None)
             if partitions:
                 self._consumer.incremental_unassign(partitions)
 
@@ -292,6 +351,10 @@ class Source:
 
     def _note_commit(self, error: ClientError | None, partitions: list[TopicPartition]) -> None:
         problems = [problem for problem in (error, *(at.error for at in partitions)) if problem is not None]
+        if error is None:
+            self.marked |= {
+                Partition(at.topic, at.partition): at.metadata or "" for at in partitions if at.error is None
+            }
         if not problems:
             self.commits.append(True)
         elif problems[0].code() != ClientError._NO_OFFSET:  # noqa: SLF001 - there was nothing to commit
@@ -312,3 +375,7 @@ class Source:
         if (error := self._raised) is not None:
             self._raised = None
             raise failure(error.args[0], "Kafka") if isinstance(error, KafkaException) else error
+
+
+def _placed(offsets: Mapping[Partition, tuple[int, str]]) -> list[TopicPartition]:
+    return [TopicPartition(*partition, offset, mark) for partition, (offset, mark) in offsets.items()]

@@ -1,0 +1,387 @@
+"""The producing side in transactions: results, dead letters and offsets become visible together, or not at all.
+
+Theory of operation. The worker's thread goes round; nothing in here keeps it for long, so that it goes on polling and
+handing out windows while a transaction ends.
+
+    STARTING   -> READY        init_transactions: whatever an earlier life of this worker left open is ended
+    READY      -> OPEN         with the first record
+    OPEN       -> COMMITTING   the offsets are in; commit_transaction was asked for, and is asked until it is done
+    COMMITTING -> READY        the records count as acknowledged now, and not a moment earlier
+    OPEN, COMMITTING -> FAILED it has to be aborted: `recover` does, and all its records are to be sent again
+    any        -> GONE         the client is of no use any more (fenced, fatal): `recover` builds another one
+
+Every error of the client says what it asks for: to try again (retriable), to abort, or to give the client up (fatal).
+A commit whose client was lost may have gone through all the same. Then the group's committed offsets tell, since they
+are part of the transaction.
+
+Owned by one thread.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+import uuid
+from functools import partial
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from confluent_kafka import KafkaError as ClientError
+from confluent_kafka import KafkaException, Message, Producer, TopicPartition
+
+from stream_classifier.errors import KafkaError
+from stream_classifier.kafka.clients import build, failure, is_hopeless, producer_properties, transactional_properties
+from stream_classifier.kafka.sink import REFUSALS, Reports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from stream_classifier.events.outgoing import Outgoing, TopicLimits
+    from stream_classifier.events.refusal import Code
+    from stream_classifier.ledger import Partition
+    from stream_classifier.settings import KafkaSettings
+
+TokenT = TypeVar("TokenT")
+
+_ANY_PARTITION = -1  # the partitioner's choice
+_STEP_SECONDS = 0.5  # that one attempt to reach the coordinator may keep the worker's thread
+_START_SECONDS = 60.0
+_SHORTEST_WAIT = 0.002
+_FENCED = frozenset({ClientError._FENCED, ClientError.PRODUCER_FENCED, ClientError.INVALID_PRODUCER_EPOCH})  # noqa: SLF001 - librdkafka's name
+
+
+class _State(enum.Enum):
+    STARTING = enum.auto()
+    READY = enum.auto()
+    OPEN = enum.auto()
+    COMMITTING = enum.auto()
+    FAILED = enum.auto()
+    GONE = enum.auto()
+
+
+class TransactionalSink(Generic[TokenT]):
+    """The worker's producer for `delivery: exactly_once`.
+
+    Attributes:
+        errors: Names of errors that the client mends by itself, since they were last asked for.
+        broken: Whether `recover` has to be called before anything else can be sent.
+        unconfirmed: Whether this worker may have been replaced by another one of its name. `recover` waits until
+            somebody who has asked the group sets this to False.
+        committed: Offsets of transactions that went through since they were last asked for.
+
+    Args:
+        kafka: Where Kafka is.
+        limits: What the topics that are written to refuse.
+        has_committed: Tells whether the group has these offsets; None when it cannot be told now.
+        clock: Seconds; only differences matter.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        limits: Iterable[TopicLimits],
+        has_committed: Callable[[Mapping[Partition, int]], bool | None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        sizes = [limit.max_bytes for limit in limits]
+        self.errors: list[str] = []
+        self.broken = False
+        self.unconfirmed = False
+        self.committed: dict[Partition, int] = {}
+        self._has_committed = has_committed
+        self._clock = clock
+        self._named = kafka.instance_id is not None
+        # Without a name nobody can take this worker's place, so nobody has to be able to fence it.
+        name = f"{kafka.group_id}-{kafka.instance_id or uuid.uuid4().hex}"
+        self._properties = transactional_properties(
+            producer_properties(kafka, largest=max(sizes), smallest=min(sizes)), name
+        )
+        self._timeout = int(self._properties["transaction.timeout.ms"]) / 1000
+        self._delivered = self._on_delivery  # bound once, not for every record
+        self._tokens: list[TokenT] = []
+        self._acknowledged: list[TokenT] = []
+        self._refused: list[tuple[TokenT, Code]] = []
+        self._undelivered: list[TokenT] = []
+        self._offsets: dict[Partition, int] = {}
+        self._in_doubt = False
+        self._number = 0
+        self._began = 0.0
+        self._permanent: ClientError | None = None
+        self._state = _State.STARTING
+        self._producer = self._build()
+
+    def _build(self) -> Producer:
+        return build(Producer, {**self._properties, "error_cb": self._on_error})
+
+    @property
+    def records(self) -> int:
+        """Records of the open transaction."""
+        return len(self._tokens)
+
+    @property
+    def ready(self) -> bool:
+        """Whether records can be sent."""
+        return self._state in {_State.READY, _State.OPEN}
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it is not known if a transaction went through."""
+        return self._in_doubt
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is no transaction whose end is still to come."""
+        return self._state in {_State.STARTING, _State.READY} and not self._in_doubt
+
+    def start(self) -> None:
+        """End what an earlier life of this worker left open.
+
+        Raises:
+            KafkaError: The transaction coordinator refuses, or did not answer.
+        """
+        end = self._clock() + _START_SECONDS
+        while not self._begin_client():
+            if self._clock() > end:
+                raise KafkaError(
+                    f"no transaction coordinator answered within {_START_SECONDS:g} s "
+                    f"({', '.join(sorted(set(self.errors))) or 'no error was told'}); are there as many brokers as "
+                    "transaction.state.log.replication.factor and transaction.state.log.min.isr ask for?"
+                )
+
+    def _begin_client(self) -> bool:
+        """Make a new client ready, if that can be done now."""
+        try:
+            self._producer.init_transactions(_STEP_SECONDS)
+        except KafkaException as error:
+            self._take(error.args[0], "starting transactions")
+            self._serve(0)
+            self._raise_permanent()
+            return False
+        self._state = _State.READY
+        return True
+
+    def send(self, token: TokenT, record: Outgoing) -> None:
+        """Add a record to the transaction; in one that has failed meanwhile, it is only noted to be sent again.
+
+        Args:
+            token: Names the record in the reports.
+            record: What to produce.
+        """
+        if self._state is _State.READY:
+            try:
+                self._begin()
+            except KafkaException as error:
+                self._take(error.args[0], "beginning a transaction")
+        self._tokens.append(token)
+        if self._state is not _State.OPEN:
+            return
+        topic, key, value, headers, timestamp = record
+        delivered = partial(self._delivered, self._number, token)
+        while True:
+            try:
+                # By position: keywords cost half a microsecond a record.
+                self._producer.produce(topic, value, key, _ANY_PARTITION, delivered, None, timestamp, headers)
+            except BufferError:
+                self._serve(0.1)  # its queue is full: let some of it be delivered
+            except KafkaException as error:
+                self._on_delivery(self._number, token, error.args[0], None)
+                return
+            else:
+                return
+
+    def _begin(self) -> None:
+        self._producer.begin_transaction()
+        self._state = _State.OPEN
+        self._number += 1
+        self._began = self._clock()
+
+    def _on_delivery(self, number: int, token: TokenT, error: ClientError | None, _: Message | None) -> None:
+        # Called for failures only (delivery.report.only.error); must not raise.
+        if error is None or number != self._number or self._state not in {_State.OPEN, _State.COMMITTING}:
+            return  # what an abort throws away, which may be told late
+        if (code := REFUSALS.get(error.code())) is not None:
+            self._refused.append((token, code))
+        elif is_hopeless(error):
+            self._permanent = error
+        else:
+            self.errors.append(error.name())
+            self._undelivered.append(token)
+
+    def _on_error(self, error: ClientError) -> None:
+        if is_hopeless(error):
+            self._permanent = error
+        else:
+            self.errors.append(error.name())
+
+    def commit(self, offsets: Mapping[Partition, tuple[int, str]], group: bytes) -> None:
+        """Put the offsets into the transaction, and begin to commit it; `poll` tells when that is done.
+
+        Args:
+            offsets: What the group is to go on from once this is done, with the mark beside it.
+            group: The consumer's metadata, taken at this moment: by it the broker refuses who is not a member any more.
+        """
+        try:
+            if self._state is _State.READY:
+                self._begin()
+            placed = [TopicPartition(*at, offset, mark) for at, (offset, mark) in offsets.items()]
+            self._producer.send_offsets_to_transaction(placed, group, _STEP_SECONDS)
+        except KafkaException as error:
+            self._take(error.args[0], "sending offsets to the transaction")
+            return
+        self._offsets = {partition: offset for partition, (offset, _) in offsets.items()}
+        self._state = _State.COMMITTING
+
+    def poll(self, wait: float) -> Reports[TokenT]:
+        """Go on with what is under way, and take what has become of records.
+
+        Args:
+            wait: Seconds to wait for something to happen.
+
+        Raises:
+            KafkaError: Kafka refuses to be written to, or another worker has taken this one's name.
+        """
+        if self._state is _State.COMMITTING:
+            self._serve(0)
+            self._push_commit(max(wait, _SHORTEST_WAIT))
+        else:
+            self._serve(wait)
+        self._raise_permanent()
+        if self._refused or self._undelivered:
+            self._fail()
+        reports = Reports(self._acknowledged, self._refused, self._undelivered)
+        self._acknowledged, self._refused, self._undelivered = [], [], []
+        return reports
+
+    def _serve(self, wait: float) -> None:
+        """Let the client call back."""
+        try:
+            self._producer.poll(wait)
+        except KafkaException as error:  # the client's end is told in this way, too
+            self._take(error.args[0], "producing")
+
+    def _push_commit(self, wait: float) -> None:
+        try:
+            self._producer.commit_transaction(wait)
+        except KafkaException as error:
+            problem = error.args[0]
+            if problem.code() == ClientError._TIMED_OUT and problem.retriable():  # noqa: SLF001 - librdkafka's name
+                return  # it goes on, and is asked again
+            self._in_doubt = not problem.retriable() and not problem.txn_requires_abort()
+            self._take(problem, "committing a transaction")
+        else:
+            self._went_through()
+            self._state = _State.READY
+
+    def _went_through(self) -> None:
+        self._acknowledged += self._tokens
+        self._tokens = []
+        self.committed |= self._offsets
+        self._offsets = {}
+
+    def _take(self, error: ClientError, doing: str) -> None:
+        """Do what an error asks for."""
+        if is_hopeless(error):
+            raise failure(error, doing)
+        self.errors.append(error.name())
+        if error.code() in _FENCED and self._named and self._state in {_State.OPEN, _State.COMMITTING}:
+            if self._clock() - self._began < self._timeout:
+                raise KafkaError(
+                    f"{doing}: another worker runs under the same kafka.instance_id and has taken over: give each "
+                    "worker a name of its own"
+                )
+            # Its own timeout can have ended the transaction; or another worker has, while this one was frozen.
+            self.unconfirmed = True
+        if error.fatal() or error.code() in _FENCED:
+            self._state, self.broken = _State.GONE, True
+        elif error.txn_requires_abort():
+            self._fail()
+        elif not error.retriable() and self._state is not _State.STARTING:
+            # It says nothing of itself: what is certain is that a new client begins from a known state.
+            self._state, self.broken = _State.GONE, True
+
+    def _fail(self) -> None:
+        if self._state in {_State.OPEN, _State.COMMITTING}:
+            self._state, self.broken = _State.FAILED, True
+
+    def doom(self) -> None:
+        """Have the open transaction aborted: it holds results of partitions that were taken away."""
+        if self._state is _State.OPEN:
+            self._fail()
+
+    def close(self) -> None:
+        """Abort what is open, if that can be done at once; else the broker does when the transaction's time is up."""
+        if self._state in {_State.OPEN, _State.FAILED}:
+            try:
+                self._producer.abort_transaction(_STEP_SECONDS)
+            except KafkaException as error:
+                self.errors.append(error.args[0].name())
+
+    def recover(self) -> bool:
+        """Go on with getting back to where records can be sent.
+
+        Returns:
+            Whether that is done now: then all records that were not told to be acknowledged have to be sent again.
+        """
+        self._serve(0)
+        self._raise_permanent()
+        if self._state is _State.FAILED and not self._abort():
+            return False
+        if self._state is _State.GONE:
+            if self._in_doubt and self.unconfirmed and not self._resolve():
+                return False
+            if self.unconfirmed:
+                return False
+            self._producer = self._build()
+            self._state = _State.STARTING
+        if self._state is _State.STARTING and not self._begin_client():
+            return False
+        if self._in_doubt and not self._resolve():
+            return False
+        self._tokens, self._offsets = [], {}
+        self.broken = False
+        return True
+
+    def _abort(self) -> bool:
+        try:
+            self._producer.abort_transaction(_STEP_SECONDS)
+        except KafkaException as error:
+            self._take(error.args[0], "aborting a transaction")
+            return self._state is not _State.FAILED
+        self._state = _State.READY
+        return True
+
+    def _resolve(self) -> bool:
+        """Find out what became of a commit whose answer did not come, if that can be told now."""
+        went_through = self._has_committed(self._offsets)
+        if went_through is None:
+            return False
+        if went_through:
+            self._went_through()
+        self._in_doubt = False
+        return True
+
+    def send_alone(self, token: TokenT, record: Outgoing, wait: float) -> Code | None:
+        """Send a record that shares its produce batch with no other.
+
+        Args:
+            token: Names the record in the reports.
+            record: What to produce.
+            wait: Seconds to wait for the others before it, and again for its answer.
+
+        Returns:
+            The reason code when Kafka refuses it. The transaction has failed then, and has to begin again.
+        """
+        self._producer.flush(wait)
+        if self._refused or self._undelivered:
+            self._fail()
+        self.send(token, record)
+        self._producer.flush(wait)
+        for index, (its_token, code) in enumerate(self._refused):
+            if its_token is token:
+                del self._refused[index]
+                self._fail()
+                return code
+        return None
+
+    def _raise_permanent(self) -> None:
+        if self._permanent is not None:
+            raise failure(self._permanent, "producing")
