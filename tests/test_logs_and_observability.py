@@ -45,7 +45,7 @@ COUNTERS = {
     "produce_errors": set(),
     "retries": {"cause"},
     "rebalances": {"kind"},
-    "transactions": ("result",),
+    "transactions": {"result"},
     "truncated": set(),
     "tombstones_passed": set(),
     "gaps": set(),
