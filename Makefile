@@ -10,7 +10,7 @@ RUNTIME ?= cpu
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format wheel bench-plumbing bench-worker
+.PHONY: help install demo test lint format wheel bench-plumbing bench-worker bench-delivery
 
 help:  ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -57,3 +57,6 @@ bench-plumbing: install  ## Measure the worker around a null model against a bar
 
 bench-worker: install  ## Measure the worker end to end against the same model in process
 	$(BIN)/python benchmarks/end_to_end.py
+
+bench-delivery: install  ## Measure exactly_once against at_least_once, with a null model
+	$(BIN)/python benchmarks/delivery_modes.py

@@ -60,7 +60,7 @@ def fill(servers: str, topic: str, values: Iterable[bytes]) -> None:
     producer.flush()
 
 
-def settings(servers: str, source: str, target: str, **sections: dict[str, object]) -> Settings:
+def settings(servers: str, source: str, target: str, **sections: object) -> Settings:
     """The worker's settings: names, what is given, and the defaults for the rest."""
     return Settings.model_validate(
         {

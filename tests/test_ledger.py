@@ -138,6 +138,35 @@ class LedgerMachine(RuleBasedStateMachine):
             for row in assignment.rows[done:]:
                 row.released = row.acknowledged = False
 
+    @rule(goes_through=st.booleans())
+    def transaction(self, goes_through: bool) -> None:
+        """Everything that is released and its offsets: committed together, or rolled back together."""
+        offsets = self.ledger.committable_with_released()
+        for partition, assignment in self.assigned.items():
+            pending = [row for row in assignment.rows if not row.acknowledged]
+            left = next((index for index, row in enumerate(assignment.rows) if not row.released), None)
+            if left is None:
+                expected = assignment.position
+            else:
+                expected = assignment.rows[left - 1].offset + 1 if left else assignment.start
+            if any(row.released for row in pending):
+                assert offsets[partition] == expected, "results never go without their offset"
+            elif partition in offsets:
+                assert offsets[partition] == expected
+        if not goes_through:
+            self.rollback()
+            return
+        released = [row for row in self._rows() if row.released and not row.acknowledged]
+        self.ledger.acknowledge([row.entry for row in released])
+        for row in released:
+            row.acknowledged = True
+        self.ledger.committed(offsets)
+        for partition, assignment in self.assigned.items():
+            assignment.forget_what_is_done()
+            if partition in offsets:
+                assert self.ledger.lanes[partition].low_water == offsets[partition]
+        self.sent |= offsets
+
     @precondition(lambda self: self.assigned)
     @rule(data=st.data())
     def revoke(self, data: st.DataObject) -> None:

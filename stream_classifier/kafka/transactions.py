@@ -1,11 +1,11 @@
 """The producing side in transactions: results, dead letters and offsets become visible together, or not at all.
 
-Theory of operation. The worker's thread goes round; nothing in here keeps it for long, so that it goes on polling and
-handing out windows while a transaction ends.
+Theory of operation. What has to wait for a broker is done aside, in a thread of its own, while the worker's thread goes
+on polling and handing out windows.
 
     STARTING   -> READY        init_transactions: whatever an earlier life of this worker left open is ended
     READY      -> OPEN         with the first record
-    OPEN       -> COMMITTING   the offsets are in; commit_transaction was asked for, and is asked until it is done
+    OPEN       -> COMMITTING   send_offsets_to_transaction and commit_transaction are under way
     COMMITTING -> READY        the records count as acknowledged now, and not a moment earlier
     OPEN, COMMITTING -> FAILED it has to be aborted: `recover` does, and all its records are to be sent again
     any        -> GONE         the client is of no use any more (fenced, fatal): `recover` builds another one
@@ -13,6 +13,10 @@ handing out windows while a transaction ends.
 Every error of the client says what it asks for: to try again (retriable), to abort, or to give the client up (fatal).
 A commit whose client was lost may have gone through all the same. Then the group's committed offsets tell, since they
 are part of the transaction.
+
+The calls have no time limit of their own: a commit that is cut short and resumed can end the process in librdkafka
+2.15 (the answer is taken for that of an abort when the resumed call runs out of time before it has begun). They end by
+the transaction's.
 
 Owned by one thread.
 """
@@ -29,6 +33,7 @@ from confluent_kafka import KafkaError as ClientError
 from confluent_kafka import KafkaException, Message, Producer, TopicPartition
 
 from stream_classifier.errors import KafkaError
+from stream_classifier.kafka.aside import Aside
 from stream_classifier.kafka.clients import build, failure, is_hopeless, producer_properties, transactional_properties
 from stream_classifier.kafka.sink import REFUSALS, Reports
 
@@ -43,9 +48,9 @@ if TYPE_CHECKING:
 TokenT = TypeVar("TokenT")
 
 _ANY_PARTITION = -1  # the partitioner's choice
-_STEP_SECONDS = 0.5  # that one attempt to reach the coordinator may keep the worker's thread
 _START_SECONDS = 60.0
-_SHORTEST_WAIT = 0.002
+_CLOSE_SECONDS = 2.0
+_AGAIN_SECONDS = 0.1  # before a call is tried again
 _FENCED = frozenset({ClientError._FENCED, ClientError.PRODUCER_FENCED, ClientError.INVALID_PRODUCER_EPOCH})  # noqa: SLF001 - librdkafka's name
 
 
@@ -107,6 +112,7 @@ class TransactionalSink(Generic[TokenT]):
         self._began = 0.0
         self._permanent: ClientError | None = None
         self._state = _State.STARTING
+        self._aside = Aside("transactions")
         self._producer = self._build()
 
     def _build(self) -> Producer:
@@ -139,7 +145,15 @@ class TransactionalSink(Generic[TokenT]):
             KafkaError: The transaction coordinator refuses, or did not answer.
         """
         end = self._clock() + _START_SECONDS
-        while not self._begin_client():
+        while self._state is not _State.READY:
+            self._advance(_AGAIN_SECONDS)
+            self._serve(0)
+            self._raise_permanent()
+            if self._state is _State.GONE:
+                raise KafkaError(
+                    f"Kafka does not let this worker write in transactions ({', '.join(sorted(set(self.errors)))}); "
+                    "look at the broker's log, or use `delivery: at_least_once`"
+                )
             if self._clock() > end:
                 raise KafkaError(
                     f"no transaction coordinator answered within {_START_SECONDS:g} s "
@@ -147,17 +161,40 @@ class TransactionalSink(Generic[TokenT]):
                     "transaction.state.log.replication.factor and transaction.state.log.min.isr ask for?"
                 )
 
-    def _begin_client(self) -> bool:
-        """Make a new client ready, if that can be done now."""
-        try:
-            self._producer.init_transactions(_STEP_SECONDS)
-        except KafkaException as error:
-            self._take(error.args[0], "starting transactions")
-            self._serve(0)
-            self._raise_permanent()
-            return False
-        self._state = _State.READY
-        return True
+    def _advance(self, wait: float) -> None:
+        """Begin the call that this state asks for, or take its result."""
+        if not self._aside.busy:
+            if self._state is _State.STARTING:
+                self._aside.start(partial(_patiently, self._producer.init_transactions))
+            elif self._state is _State.FAILED:
+                self._aside.start(partial(_patiently, self._producer.abort_transaction))
+            else:
+                return
+        ended = self._aside.result(wait)
+        if ended is None:
+            return
+        (error,) = ended
+        if error is None:
+            if self._state is _State.COMMITTING:
+                self._went_through()
+            self._state = _State.READY
+        elif isinstance(error, KafkaException):
+            self._take_ended(error.args[0])
+        else:
+            raise error
+
+    def _take_ended(self, error: ClientError) -> None:
+        if self._state is _State.COMMITTING:
+            if self._offsets_sent:
+                # It may have gone through; that it has to be aborted says that it has not.
+                self._in_doubt = not error.txn_requires_abort()
+                self._take(error, "committing a transaction")
+                return
+            if error.retriable():
+                self._state = _State.OPEN  # the offsets can be sent again
+            self._take(error, "sending offsets to the transaction")
+        else:
+            self._take(error, "starting transactions" if self._state is _State.STARTING else "aborting a transaction")
 
     def send(self, token: TokenT, record: Outgoing) -> None:
         """Add a record to the transaction; in one that has failed meanwhile, it is only noted to be sent again.
@@ -167,10 +204,7 @@ class TransactionalSink(Generic[TokenT]):
             record: What to produce.
         """
         if self._state is _State.READY:
-            try:
-                self._begin()
-            except KafkaException as error:
-                self._take(error.args[0], "beginning a transaction")
+            self._begin()
         self._tokens.append(token)
         if self._state is not _State.OPEN:
             return
@@ -188,11 +222,16 @@ class TransactionalSink(Generic[TokenT]):
             else:
                 return
 
-    def _begin(self) -> None:
-        self._producer.begin_transaction()
+    def _begin(self) -> bool:
+        try:
+            self._producer.begin_transaction()
+        except KafkaException as error:
+            self._take(error.args[0], "beginning a transaction")
+            return False
         self._state = _State.OPEN
         self._number += 1
         self._began = self._clock()
+        return True
 
     def _on_delivery(self, number: int, token: TokenT, error: ClientError | None, _: Message | None) -> None:
         # Called for failures only (delivery.report.only.error); must not raise.
@@ -219,16 +258,23 @@ class TransactionalSink(Generic[TokenT]):
             offsets: What the group is to go on from once this is done, with the mark beside it.
             group: The consumer's metadata, taken at this moment: by it the broker refuses who is not a member any more.
         """
-        try:
-            if self._state is _State.READY:
-                self._begin()
-            placed = [TopicPartition(*at, offset, mark) for at, (offset, mark) in offsets.items()]
-            self._producer.send_offsets_to_transaction(placed, group, _STEP_SECONDS)
-        except KafkaException as error:
-            self._take(error.args[0], "sending offsets to the transaction")
+        if self._refused or self._undelivered:
+            self._fail()  # else it would be committed without them
             return
+        if self._state is _State.READY and not self._begin():
+            return
+        placed = [TopicPartition(*at, offset, mark) for at, (offset, mark) in offsets.items()]
+        producer = self._producer
         self._offsets = {partition: offset for partition, (offset, _) in offsets.items()}
+        self._offsets_sent = False
+
+        def end() -> None:
+            producer.send_offsets_to_transaction(placed, group)
+            self._offsets_sent = True
+            _patiently(producer.commit_transaction)
+
         self._state = _State.COMMITTING
+        self._aside.start(end)
 
     def poll(self, wait: float) -> Reports[TokenT]:
         """Go on with what is under way, and take what has become of records.
@@ -239,12 +285,12 @@ class TransactionalSink(Generic[TokenT]):
         Raises:
             KafkaError: Kafka refuses to be written to, or another worker has taken this one's name.
         """
+        self._serve(0 if self._aside.busy else wait)
         if self._state is _State.COMMITTING:
-            self._serve(0)
-            self._push_commit(max(wait, _SHORTEST_WAIT))
-        else:
-            self._serve(wait)
+            self._advance(wait)
         self._raise_permanent()
+        if self._state is _State.COMMITTING:
+            return Reports([], [], [])  # the call that is under way ends by what has been refused
         if self._refused or self._undelivered:
             self._fail()
         reports = Reports(self._acknowledged, self._refused, self._undelivered)
@@ -256,20 +302,8 @@ class TransactionalSink(Generic[TokenT]):
         try:
             self._producer.poll(wait)
         except KafkaException as error:  # the client's end is told in this way, too
-            self._take(error.args[0], "producing")
-
-    def _push_commit(self, wait: float) -> None:
-        try:
-            self._producer.commit_transaction(wait)
-        except KafkaException as error:
-            problem = error.args[0]
-            if problem.code() == ClientError._TIMED_OUT and problem.retriable():  # noqa: SLF001 - librdkafka's name
-                return  # it goes on, and is asked again
-            self._in_doubt = not problem.retriable() and not problem.txn_requires_abort()
-            self._take(problem, "committing a transaction")
-        else:
-            self._went_through()
-            self._state = _State.READY
+            if not self._aside.busy:  # else the call that is under way will say so
+                self._take(error.args[0], "producing")
 
     def _went_through(self) -> None:
         self._acknowledged += self._tokens
@@ -282,8 +316,9 @@ class TransactionalSink(Generic[TokenT]):
         if is_hopeless(error):
             raise failure(error, doing)
         self.errors.append(error.name())
-        if error.code() in _FENCED and self._named and self._state in {_State.OPEN, _State.COMMITTING}:
-            if self._clock() - self._began < self._timeout:
+        if error.code() in _FENCED and self._named:
+            open_ = self._state in {_State.OPEN, _State.COMMITTING, _State.FAILED}
+            if not open_ or self._clock() - self._began < self._timeout:
                 raise KafkaError(
                     f"{doing}: another worker runs under the same kafka.instance_id and has taken over: give each "
                     "worker a name of its own"
@@ -309,11 +344,10 @@ class TransactionalSink(Generic[TokenT]):
 
     def close(self) -> None:
         """Abort what is open, if that can be done at once; else the broker does when the transaction's time is up."""
-        if self._state in {_State.OPEN, _State.FAILED}:
-            try:
-                self._producer.abort_transaction(_STEP_SECONDS)
-            except KafkaException as error:
-                self.errors.append(error.args[0].name())
+        if self._state is _State.OPEN:
+            self._fail()
+        if self._state is _State.FAILED:
+            self._advance(_CLOSE_SECONDS)
 
     def recover(self) -> bool:
         """Go on with getting back to where records can be sent.
@@ -323,30 +357,21 @@ class TransactionalSink(Generic[TokenT]):
         """
         self._serve(0)
         self._raise_permanent()
-        if self._state is _State.FAILED and not self._abort():
-            return False
+        if self._state is _State.FAILED:
+            self._advance(0)
         if self._state is _State.GONE:
-            if self._in_doubt and self.unconfirmed and not self._resolve():
-                return False
+            if self.unconfirmed and self._in_doubt:
+                self._resolve()
             if self.unconfirmed:
                 return False
             self._producer = self._build()
             self._state = _State.STARTING
-        if self._state is _State.STARTING and not self._begin_client():
-            return False
-        if self._in_doubt and not self._resolve():
+        if self._state is _State.STARTING:
+            self._advance(0)
+        if self._state is not _State.READY or (self._in_doubt and not self._resolve()):
             return False
         self._tokens, self._offsets = [], {}
         self.broken = False
-        return True
-
-    def _abort(self) -> bool:
-        try:
-            self._producer.abort_transaction(_STEP_SECONDS)
-        except KafkaException as error:
-            self._take(error.args[0], "aborting a transaction")
-            return self._state is not _State.FAILED
-        self._state = _State.READY
         return True
 
     def _resolve(self) -> bool:
@@ -385,3 +410,16 @@ class TransactionalSink(Generic[TokenT]):
     def _raise_permanent(self) -> None:
         if self._permanent is not None:
             raise failure(self._permanent, "producing")
+
+
+def _patiently(call: Callable[[], object]) -> None:
+    """Make a call again for as long as it says that this can help."""
+    while True:
+        try:
+            call()
+        except KafkaException as error:
+            if not error.args[0].retriable():
+                raise
+            time.sleep(_AGAIN_SECONDS)
+        else:
+            return
