@@ -181,7 +181,12 @@ class BatchSettings(_Section):
         20, ge=0, le=60_000, description="How long a window may go on filling while an inference thread is idle."
     )
     max_tokens: int = Field(512, ge=1, description="Padded tokens of one model run inside a window.")
-    max_in_flight: int = Field(4096, ge=1, description="Events polled and not yet acknowledged, at most.")
+    max_in_flight: int = Field(
+        4096,
+        ge=1,
+        description="Events polled and not yet acknowledged, at most; with `delivery: exactly_once`, as many again may "
+        "wait for their transaction.",
+    )
     max_in_flight_bytes: int = Field(64_000_000, ge=1, description="The same bound in bytes.")
     timeout_seconds: float = Field(
         60, gt=0, description="A window that the model has had for longer than this ends the process (exit 1)."

@@ -180,14 +180,20 @@ class Worker:
 
     def _poll(self, now: float) -> list[Record]:
         lanes = {partition: lane.in_flight for partition, lane in self._ledger.lanes.items()}
-        allowance = self._pressure.allow(lanes, self._ledger.in_flight, self._ledger.bytes_in_flight, now)
+        # What only waits for its transaction keeps nobody busy: else half of the bound would be idle meanwhile.
+        events = self._ledger.in_flight - self._delivery.unfinished
+        allowance = self._pressure.allow(lanes, events, self._ledger.bytes_in_flight, now)
         self._source.pause(allowance.paused)
         busy = bool(self._ledger.in_flight)
         if allowance.events or len(allowance.paused) == len(lanes):
             # A completion cannot wake poll() up, so it is short while there is something to complete.
             wait = 0.005 if busy else 0.1
             return self._source.poll(max(1, min(allowance.events, _POLL_AT_MOST)), wait, now)
-        self._take_back(wait=0.005)  # full for a moment: wait for what makes room
+        # Full for a moment: wait for what makes room, the model or else the broker.
+        if self._threads.out:
+            self._take_back(wait=0.005)
+        else:
+            self._acknowledge(wait=0.005)
         return []
 
     def _admit(self, records: list[Record]) -> None:
