@@ -146,7 +146,7 @@ class Worker:
         written = (settings.output.topic, settings.dead_letter.topic)
         topics = Topics(settings.kafka)
         topics.reach()
-        topics.require([*settings.input.topics, *written])
+        topics.require(dict.fromkeys(settings.input.topics, "READ") | dict.fromkeys(written, "WRITE"))
         self._delivery = Delivery(settings, topics.limits(written), self._model, self._metrics)
 
     # One event's way -------------------------------------------------------------------------------------------------

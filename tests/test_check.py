@@ -241,7 +241,7 @@ def test_each_right_that_is_lacking_is_named(
     output_line, dead_letter_line, group_line = found(capsys)[3:]
     assert output_line == f"PROBLEM  kafka: topic {output}: the principal lacks WRITE; give it that ACL"
     assert dead_letter_line.startswith(f"PROBLEM  kafka: topic {dead_letter}: TOPIC_AUTHORIZATION_FAILED: ")
-    assert dead_letter_line.endswith("look at its ACLs")
+    assert dead_letter_line.endswith("give the principal the ACL for WRITE on it")
     assert group_line.startswith(f"PROBLEM  kafka: group {GROUP}: GROUP_AUTHORIZATION_FAILED: ")
 
     # Whoever may read a topic can watch it, without any right to a group.

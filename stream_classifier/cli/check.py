@@ -84,14 +84,25 @@ def _kafka(settings: Settings) -> Iterator[str]:
     states = topics.describe(needed)
     for name, right in needed.items():
         state = states[name]
-        if state.error:
-            yield f"topic {name}: {state.error}; look at its ACLs"
-        elif not state.partitions:
+        if not state.partitions and not state.error:
             yield f"topic {name} is missing; `stream-classifier topics create --config FILE` makes it"
-        elif state.operations is not None and right not in state.operations:
-            yield f"topic {name}: the principal lacks {right}; give it that ACL"
+        elif why := state.lacks(right):
+            yield f"topic {name}: {why}"
     if (rights := topics.group_operations(settings.kafka.group_id)) is not None and "READ" not in rights:
         yield f"group {settings.kafka.group_id}: the principal lacks READ; give it that ACL"
+    if hosts := _in_the_clear(settings):
+        typer.echo(
+            f"note     kafka: what goes to {', '.join(hosts)} is not encrypted; security.protocol can change that"
+        )
     sizes = {states[name].partitions for name in (*settings.input.topics, settings.output.topic)} - {0}
     if len(sizes) > 1:
         typer.echo("note     kafka: input and output differ in partitions, so a key can change its partition number")
+
+
+def _in_the_clear(settings: Settings) -> list[str]:
+    """The brokers on other machines to which nothing is encrypted."""
+    if str(settings.kafka.client.get("security.protocol", "plaintext")).lower().endswith("ssl"):
+        return []
+    addresses = (address.strip().rpartition("://")[2] for address in settings.kafka.bootstrap_servers.split(","))
+    hosts = dict.fromkeys(address.rpartition(":")[0] or address for address in addresses)
+    return [host for host in hosts if host not in {"localhost", "[::1]", "::1"} and not host.startswith("127.")]
