@@ -30,7 +30,7 @@ from stream_classifier.kafka.embedded import EmbeddedCluster
 from stream_classifier.kafka.embedded.node import HOST, free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 # The listeners: PLAINTEXT asks for nothing, and MISNAMED has a certificate for another host. A connection of RENEWED
@@ -49,11 +49,13 @@ KEY_PASSWORD = "secret-of-the-key-4471"  # noqa: S105 - made up for these tests
 _ADMIN = "admin-secret-9923"
 _PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
 _SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-_OAUTH = 'org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";'
+_OAUTH = (
+    "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required "
+    'unsecuredLoginStringClaim_sub="broker";'
+)
 _ATTEMPTS = 5
 
 Right = tuple[ResourceType, str, AclOperation]
-Client = dict[str, Any]
 
 
 class StreamNames(NamedTuple):
@@ -123,15 +125,39 @@ class SecuredCluster:
             future.result()
         return names
 
-    def allow(self, principal: str, rights: Iterable[Right], pattern: ResourcePatternType | None = None) -> None:
+    @property
+    def admin_properties(self) -> str:
+        """The same for Kafka's own tools."""
+        login = f'{_PLAIN} username="admin" password="{_ADMIN}";'
+        return f"security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.jaas.config={login}\n"
+
+    def allow(self, principal: str, rights: Iterable[Right]) -> None:
         """Give rights, and wait until the broker knows of them."""
-        pattern = pattern or ResourcePatternType.LITERAL
-        bindings = [
-            AclBinding(kind, name, pattern, f"User:{principal}", "*", right, AclPermissionType.ALLOW)
-            for kind, name, right in rights
-        ]
+        bindings = _bindings(principal, rights)
         for given in self.admin.create_acls(bindings).values():
             given.result()
+        self._await(lambda known: set(bindings) <= known)
+
+    def forbid(self, principal: str, rights: Iterable[Right]) -> None:
+        """Take rights away, and wait until the broker knows of it."""
+        bindings = _bindings(principal, rights)
+        filters = [
+            AclBindingFilter(
+                binding.restype,
+                binding.name,
+                binding.resource_pattern_type,
+                binding.principal,
+                binding.host,
+                binding.operation,
+                binding.permission_type,
+            )
+            for binding in bindings
+        ]
+        for taken in self.admin.delete_acls(filters).values():
+            taken.result()
+        self._await(lambda known: not set(bindings) & known)
+
+    def _await(self, condition: Callable[[set[AclBinding]], bool]) -> None:
         anything: Any = None
         every = AclBindingFilter(
             ResourceType.ANY,
@@ -143,9 +169,18 @@ class SecuredCluster:
             AclPermissionType.ANY,
         )
         deadline = time.monotonic() + 30
-        while not set(bindings) <= set(self.admin.describe_acls(every).result()):
-            assert time.monotonic() < deadline, "the broker does not know of the new rights"
+        while not condition(set(self.admin.describe_acls(every).result())):
+            assert time.monotonic() < deadline, "the broker does not know of the rights"
             time.sleep(0.01)
+
+
+def _bindings(principal: str, rights: Iterable[Right]) -> list[AclBinding]:
+    return [
+        AclBinding(
+            kind, name, ResourcePatternType.LITERAL, f"User:{principal}", "*", operation, AclPermissionType.ALLOW
+        )
+        for kind, name, operation in rights
+    ]
 
 
 def _properties(ports: dict[str, int], directory: Path, users: dict[str, str]) -> dict[str, str]:
@@ -196,7 +231,6 @@ def _write_certificates(directory: Path, clients: Iterable[str]) -> None:
     certificates.write(directory, "mallory", rogue.issue("mallory"))
     for name in clients:
         certificates.write(directory, name, authority.issue(name, password=KEY_PASSWORD))
-        (directory / f"{name}.password").write_text(KEY_PASSWORD, encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -211,7 +245,7 @@ def secured_cluster(directory: Path, *, users: dict[str, str], clients: Iterable
     _write_certificates(directory, clients)
     with contextlib.ExitStack() as stack:
         ports = _start(stack, directory, users)
-        tokens = stack.enter_context(token_endpoint.serving(users))
+        tokens = stack.enter_context(token_endpoint.serving(directory / "broker.pem", users))
         secured = SecuredCluster(directory, ports, tokens)
         secured.passwords.update(users)
         for name, password in users.items():

@@ -1,9 +1,10 @@
-"""An OAuth token endpoint on this machine: client credentials against an unsecured JWT, as Kafka takes for development."""
+"""An OAuth token endpoint on this machine: client credentials against an unsecured JWT, as Kafka takes for testing."""
 
 from __future__ import annotations
 
 import base64
 import json
+import ssl
 import threading
 import time
 from contextlib import contextmanager
@@ -12,40 +13,47 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 
 class TokenEndpoint(ThreadingHTTPServer):
-    """Serves tokens until it is closed.
+    """Serves tokens over TLS until it is closed.
+
+    Args:
+        identity: The certificate and the key of localhost, in one file.
+        secrets: The secret of each client; a client's name is the principal's.
+        port: Where to listen; 0 takes any free one.
 
     Attributes:
-        secrets: The secret of each client; a client's name is the principal's.
+        secrets: As given; may be changed.
         lifetime: Seconds that a token is good for; below 0 it has expired when it comes.
         broken: Whether it answers with status 500.
-        asked: How many requests came.
         issued: Every token that was given out.
     """
 
     daemon_threads = True
 
-    def __init__(self, secrets: Mapping[str, str]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, identity: Path, secrets: Mapping[str, str], port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(identity)
+        # The handshake is left to the thread of each request.
+        self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.secrets = dict(secrets)
         self.lifetime = 300.0
         self.broken = False
-        self.asked = 0
         self.issued: list[str] = []
 
     @property
     def url(self) -> str:
         """Where tokens are to be asked for."""
-        return f"http://127.0.0.1:{self.server_port}/token"
+        return f"https://localhost:{self.server_port}/token"
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: TokenEndpoint
 
     def do_POST(self) -> None:
-        self.server.asked += 1
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         scheme, _, given = (self.headers.get("Authorization") or "").partition(" ")
         name, _, secret = base64.b64decode(given).decode().partition(":") if scheme == "Basic" else ("", "", "")
@@ -82,9 +90,9 @@ def _part(document: Mapping[str, object]) -> str:
 
 
 @contextmanager
-def serving(secrets: Mapping[str, str]) -> Iterator[TokenEndpoint]:
-    """An endpoint that answers while the context is entered."""
-    with TokenEndpoint(secrets) as endpoint:
+def serving(identity: Path, secrets: Mapping[str, str], port: int = 0) -> Iterator[TokenEndpoint]:
+    """An endpoint that answers while the context is entered; at port 0, on any free one."""
+    with TokenEndpoint(identity, secrets, port) as endpoint:
         thread = threading.Thread(target=endpoint.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         yield endpoint

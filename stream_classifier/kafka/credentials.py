@@ -51,13 +51,20 @@ _KNOWN = (
         advice="this port does not speak TLS: take the broker's TLS port, or another security.protocol",
     ),
     Distrust(
+        # A broker that goes away in the middle of it.
+        "SASL .*: Local: ",
+        permanent=False,
+        advice="the connection broke before the broker had answered: does it run?",
+    ),
+    Distrust(
         "Unsupported SASL mechanism",
         permanent=True,
         advice="the broker does not offer this sasl.mechanism at this port: take one that it does",
     ),
     Distrust(
+        # Kafka says so, too, when it is shown a token that is about to expire for a second time within a second.
         "Request not valid in current SASL state",
-        permanent=True,
+        permanent=False,
         advice="this port asks for no SASL: take the broker's SASL port, or a security.protocol without SASL",
     ),
     Distrust(
@@ -65,6 +72,11 @@ _KNOWN = (
         permanent=True,
         advice="the token endpoint refused the client: look at sasl.oauthbearer.client.id and "
         "sasl.oauthbearer.client.secret",
+    ),
+    Distrust(
+        "invalid_token",
+        permanent=False,
+        advice="the broker does not accept the token: look at its audience and scope, and at the clocks",
     ),
     Distrust(
         "unexpired token",
@@ -80,10 +92,10 @@ _KNOWN = (
 
 # Why a client cannot even be made.
 _UNUSABLE = (
-    (r"ssl\.key\.\w+ failed: .*PEM lib", "the key cannot be read: is ssl.key.password right?"),
+    (r"ssl\.key\.\w+ failed: .*(PEM lib|password|PKCS12)", "the key cannot be read: is ssl.key.password right?"),
     ("key values mismatch", "the key is not that of the certificate"),
     ("failed: .*(BIO lib|system lib)", "is the file there, and may it be read?"),
-    (r"ssl\.\w+\.(location|pem).* failed", "it must be PEM"),
+    (r"ssl\.\w+\.(location|pem).* failed|not in PEM format", "it must be PEM"),
     ("SASL mechanism", "set sasl.mechanism to PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"),
 )
 
