@@ -655,7 +655,7 @@ def test_no_secret_is_printed(
     setup = Setup("plain", "SASL", {"sasl.password": None, "debug": "all"} | properties)
     config = str(configure(tmp_path, secured, bundle, setup, names))
     settings = load_settings(Path(config))
-    assert {name: settings.kafka.client[name].strip() for name in held} == {
+    assert {name: str(settings.kafka.client[name]).strip() for name in held} == {
         name: value.strip() for name, value in held.items()
     }
     assert_no_secret(secured, f"{settings!r} {settings} {settings.kafka!r}")
