@@ -128,7 +128,7 @@ def test_offline_finds_what_can_be_found_without_a_broker(
     bundle: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    config = write_config(tmp_path, "nowhere.invalid:9092", NOBODY, **({"model": {"path": bundle.name}} | sections))
+    config = write_config(tmp_path, "localhost:1", NOBODY, **({"model": {"path": bundle.name}} | sections))
     assert run(["check", "--config", str(config), "--offline"]) == 1
     problems = [line for line in found(capsys) if not line.startswith("ok ")]
     assert len(problems) == 1
@@ -136,9 +136,38 @@ def test_offline_finds_what_can_be_found_without_a_broker(
 
 
 def test_offline_asks_no_broker(tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = write_config(tmp_path, "nowhere.invalid:9092", NOBODY, model={"path": str(bundle)})
+    config = write_config(tmp_path, "localhost:1", NOBODY, model={"path": str(bundle)})
     assert run(["check", "--config", str(config), "--offline"]) == 0
     assert found(capsys) == ["ok       settings", "ok       labels", "ok       model", "ok       client properties"]
+
+
+@pytest.mark.parametrize(
+    ("servers", "client", "hosts"),
+    [
+        ("localhost:9092,127.0.0.1:9092,[::1]:9092", {}, None),
+        ("kafka.example:9093", {"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN"}, None),
+        ("a.example:1, localhost:2,SASL_PLAINTEXT://b.example:3", {}, "a.example, b.example"),
+        ("a.example", {"security.protocol": "sasl_plaintext", "sasl.mechanism": "PLAIN"}, "a.example"),
+    ],
+)
+def test_a_broker_elsewhere_to_which_nothing_is_encrypted_is_worth_a_note(
+    servers: str,
+    client: dict[str, str],
+    hosts: str | None,
+    tmp_path: Path,
+    bundle: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    credentials = {"sasl.username": "bob", "sasl.password": "bob's"} if client else {}
+    config = write_config(
+        tmp_path, servers, NOBODY, kafka={"client": client | credentials}, model={"path": str(bundle)}
+    )
+    assert run(["check", "--config", str(config), "--offline"]) == 0
+    notes = [line for line in found(capsys) if not line.startswith("ok ")]
+    wanted = (
+        [] if hosts is None else [f"note     kafka: nothing that goes to {hosts} is encrypted; see security.protocol"]
+    )
+    assert notes == wanted
 
 
 # Where not everybody may do everything --------------------------------------------------------------------------------

@@ -352,7 +352,7 @@ class Outcome(NamedTuple):
     worker: tuple[int, str]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)  # they may wait while other tests run
 def refused(
     secured: SecuredCluster, bundle: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[Outcome]]]:
@@ -372,7 +372,7 @@ def refused(
     with (
         token_endpoint.serving(secured.directory / "broker.pem", USERS) as broken,
         token_endpoint.serving(secured.directory / "broker.pem", USERS) as expired,
-        ThreadPoolExecutor(6) as pool,
+        ThreadPoolExecutor(8) as pool,
     ):
         broken.broken = True
         expired.lifetime = -30.0
@@ -396,6 +396,7 @@ def refused(
         # Those that wait go first.
         order = sorted(WRONGS, key=lambda name: "token" not in name and "port" not in name)
         yield {name: pool.submit(attempt, number, WRONGS[name]) for number, name in enumerate(order)}
+        pool.shutdown(cancel_futures=True)
 
 
 @pytest.mark.parametrize("what", WRONGS)

@@ -72,11 +72,13 @@ def _model(settings: Settings) -> Iterator[str]:
 
 def _client_properties(settings: Settings) -> Iterator[str]:
     check_properties(settings.kafka)
+    if hosts := _in_the_clear(settings):
+        typer.echo(f"note     kafka: nothing that goes to {', '.join(hosts)} is encrypted; see security.protocol")
     yield from ()
 
 
 def _kafka(settings: Settings) -> Iterator[str]:
-    check_properties(settings.kafka)
+    yield from _client_properties(settings)
     topics = Topics(settings.kafka)
     topics.reach()
     written = (settings.output.topic, settings.dead_letter.topic)
@@ -90,10 +92,6 @@ def _kafka(settings: Settings) -> Iterator[str]:
             yield f"topic {name}: {why}"
     if (rights := topics.group_operations(settings.kafka.group_id)) is not None and "READ" not in rights:
         yield f"group {settings.kafka.group_id}: the principal lacks READ; give it that ACL"
-    if hosts := _in_the_clear(settings):
-        typer.echo(
-            f"note     kafka: what goes to {', '.join(hosts)} is not encrypted; security.protocol can change that"
-        )
     sizes = {states[name].partitions for name in (*settings.input.topics, settings.output.topic)} - {0}
     if len(sizes) > 1:
         typer.echo("note     kafka: input and output differ in partitions, so a key can change its partition number")
