@@ -252,9 +252,16 @@ def test_its_series_are_bounded_and_hold_no_text_whatever_is_fed_in(
     producer = Producer({"bootstrap.servers": bootstrap_servers, "linger.ms": 5})
     half = 1500
 
+    lags: set[Series] = {
+        ("stream_classifier_consumer_lag", (("partition", str(number)), ("topic", stream.input)))
+        for number in range(PARTITIONS)
+    }
+
     def series_after(events: int) -> set[Series]:
         noise.publish(producer, stream.input, half)
         process.until(lambda: process.total("processing_seconds_count") == events, f"{events} are done")
+        # Gauges are some time behind the counters.
+        process.until(lambda: lags <= process.series(), "the lag of each partition is shown")
         return process.series()
 
     first = series_after(half)
