@@ -160,7 +160,7 @@ class Worker:
         written = (settings.output.topic, settings.dead_letter.topic)
         topics = Topics(settings.kafka)
         topics.reach()
-        topics.require([*settings.input.topics, *written])
+        topics.require(dict.fromkeys(settings.input.topics, "READ") | dict.fromkeys(written, "WRITE"))
         limits = topics.limits(written)
         self._delivery = Delivery(settings, limits, self._model, self._metrics, self._source.has_committed)
         self._delivery.start()

@@ -36,7 +36,7 @@ def read(
     """
     topics = Topics(kafka)
     topics.reach()
-    partitions = topics.require(names)
+    partitions = topics.require(dict.fromkeys(names, "READ"))
     consumer = _consumer(kafka)
     placed = [TopicPartition(topic, number) for topic, count in partitions.items() for number in range(count)]
     for at in placed:

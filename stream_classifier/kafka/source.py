@@ -85,6 +85,7 @@ class Source:
         self.errors: list[str] = []
         self.marked: dict[Partition, str] = {}
         self.joined = False
+        self._closing = False
         self._reading = reading
         self._rebalance = rebalance
         self._paused: frozenset[Partition] = frozenset()
@@ -267,13 +268,14 @@ class Source:
 
     def close(self) -> None:
         """Leave the group; `Rebalance.revoked` is called for what is still assigned."""
+        self._closing = True
         self._consumer.close()
         self.joined = False
         self._raise_from_callbacks()
 
     def _on_assign(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self.joined = True
-        if not partitions:
+        if not partitions or self._closing:  # a client that is being closed would wait in vain for what it asks
             return
         starts: dict[Partition, Start] = {}
         for found in self._consumer.committed(partitions, timeout=_NETWORK_SECONDS):

@@ -34,7 +34,14 @@ from confluent_kafka import KafkaException, Message, Producer, TopicPartition
 
 from stream_classifier.errors import KafkaError
 from stream_classifier.kafka.aside import Aside
-from stream_classifier.kafka.clients import build, failure, is_hopeless, producer_properties, transactional_properties
+from stream_classifier.kafka.clients import (
+    build,
+    call,
+    failure,
+    is_hopeless,
+    producer_properties,
+    transactional_properties,
+)
 from stream_classifier.kafka.sink import REFUSALS, Reports
 
 if TYPE_CHECKING:
@@ -50,6 +57,7 @@ TokenT = TypeVar("TokenT")
 _ANY_PARTITION = -1  # the partitioner's choice
 _START_SECONDS = 60.0
 _CLOSE_SECONDS = 2.0
+_TRY_SECONDS = 10.0
 _AGAIN_SECONDS = 0.1  # before a call is tried again
 _FENCED = frozenset({ClientError._FENCED, ClientError.PRODUCER_FENCED, ClientError.INVALID_PRODUCER_EPOCH})  # noqa: SLF001 - librdkafka's name
 
@@ -412,11 +420,22 @@ class TransactionalSink(Generic[TokenT]):
             raise failure(self._permanent, "producing")
 
 
-def _patiently(call: Callable[[], object]) -> None:
+def try_transactions(kafka: KafkaSettings) -> None:
+    """Begin as a worker does, under a name that no worker has.
+
+    Raises:
+        KafkaError: This principal may not, or no transaction coordinator answered.
+    """
+    properties = producer_properties(kafka, largest=1_000_000, smallest=1_000_000)
+    producer = build(Producer, transactional_properties(properties, f"{kafka.group_id}-check"))
+    call("beginning a transaction", producer.init_transactions, _TRY_SECONDS)
+
+
+def _patiently(transaction_call: Callable[[], object]) -> None:
     """Make a call again for as long as it says that this can help."""
     while True:
         try:
-            call()
+            transaction_call()
         except KafkaException as error:
             if not error.args[0].retriable():
                 raise
