@@ -22,14 +22,14 @@ import pytest
 import tiny_bundle
 import token_endpoint
 import yaml
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka import KafkaError as ClientError
 from confluent_kafka.admin import AclOperation, ResourceType
 from secured_cluster import KEY_PASSWORD, SecuredCluster, StreamNames, secured_cluster
 from worker_config import write_config
 
 from stream_classifier import cli
-from stream_classifier.kafka.clients import failure, is_permanent
+from stream_classifier.kafka.clients import is_permanent
 from stream_classifier.kafka.embedded import tool_command
 from stream_classifier.settings_file import load_settings
 
@@ -74,6 +74,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # Settings and commands ------------------------------------------------------------------------------------------------
+
+
+EXACTLY_ONCE = {"STREAM_CLASSIFIER_DELIVERY": "exactly_once"}
 
 
 class Setup(NamedTuple):
@@ -217,9 +220,11 @@ EVENTS = (b'{"text":"where is my parcel"}', b'{"text":"money refund"}', b"not JS
 
 def assert_labels(secured: SecuredCluster, names: StreamNames, worker: Command) -> None:
     """Publish two texts and something broken, and wait until they have come out."""
+    labelled, refused = count(secured, names.output), count(secured, names.dead_letter)
     publish(secured, names, *EVENTS)
-    worker.until(lambda: count(secured, names.output) == 2, "two labelled events")
-    worker.until(lambda: count(secured, names.dead_letter) == 1, "a dead letter")
+    # A transaction leaves a record of its own in each topic.
+    worker.until(lambda: count(secured, names.output) >= labelled + 2, "two labelled events")
+    worker.until(lambda: count(secured, names.dead_letter) >= refused + 1, "a dead letter")
 
 
 # Right credentials ----------------------------------------------------------------------------------------------------
@@ -422,20 +427,30 @@ def test_each_wrong_one_ends_with_one_clear_line(what: str, refused: dict[str, F
         assert re.search(says, line)
 
 
-def test_a_transactional_id_without_the_right_is_one_clear_line(secured: SecuredCluster) -> None:
-    """What `delivery: exactly_once` meets: Kafka tells of it only when a transactional producer asks."""
-    setup = Setup("plain", "SASL")
-    properties = client_properties(secured, setup) | {"sasl.password": USERS["labeller"]}
-    producer = Producer(
-        properties | {"bootstrap.servers": secured.address("SASL"), "transactional.id": "not-ours-1", "log_level": 0}
+def test_a_transactional_id_without_the_right_is_one_clear_line(
+    secured: SecuredCluster,
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Given all rights but that to the transactional id, `delivery: exactly_once` is refused, to `check` as well."""
+    monkeypatch.setenv("STREAM_CLASSIFIER_DELIVERY", "exactly_once")
+    names = secured.make_stream()
+    secured.allow("operator", names.rights)
+    config = str(configure(tmp_path, secured, bundle, Setup("plain", "SASL", as_user("operator")), names))
+    line = (
+        "the principal lacks the right to the transactional id: give it WRITE on those that begin with kafka.group_id "
+        "and a dash"
     )
-    with pytest.raises(KafkaException) as raised:
-        producer.init_transactions(PATIENCE)
-    assert is_permanent(raised.value.args[0])
-    assert str(failure(raised.value.args[0], "starting transactions")).endswith(
-        "the principal lacks the right to the transactional id: give it WRITE and DESCRIBE on those that begin with "
-        "kafka.group_id"
-    )
+    with Command(secured, tmp_path, "worker", "--config", config, variables=EXACTLY_ONCE) as worker:
+        code, output = worker.ended()
+    last = orjson.loads(output.splitlines()[-1])
+    assert (code, last["event"]) == (1, "ended")
+    assert last["reason"].endswith(line)
+    assert cli.run(["check", "--config", config]) == 1
+    (problem,) = [found for found in capsys.readouterr().out.splitlines() if found.startswith("PROBLEM")]
+    assert problem.endswith(line)
 
 
 # While a worker runs --------------------------------------------------------------------------------------------------
@@ -498,9 +513,11 @@ def test_a_worker_outlives_a_token_endpoint_that_is_away(secured: SecuredCluster
 # Rights ---------------------------------------------------------------------------------------------------------------
 
 
-def test_exactly_the_rights_of_the_page_are_enough(secured: SecuredCluster, bundle: Path, tmp_path: Path) -> None:
-    """Given a principal with the page's ACLs, by Kafka's own command, and nothing else, then a worker labels, and a
-    transaction under an id of the worker's is committed."""
+def test_exactly_the_rights_of_the_page_are_enough(
+    secured: SecuredCluster, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a principal with the page's ACLs, by Kafka's own command, and nothing else, then a worker labels, in both
+    modes of delivery."""
     names = secured.make_stream()
     admin = tmp_path / "admin.properties"
     admin.write_text(secured.admin_properties, encoding="utf-8")
@@ -536,28 +553,10 @@ def test_exactly_the_rights_of_the_page_are_enough(secured: SecuredCluster, bund
         assert_labels(secured, names, worker)
         worker.stop()
 
-    properties = client_properties(secured, setup) | {
-        "bootstrap.servers": secured.address("SASL"),
-        "group.id": names.group,
-    }
-    consumer = Consumer(properties)
-    consumer.subscribe([names.input])
-    deadline = time.monotonic() + PATIENCE
-    while not consumer.assignment():
-        assert time.monotonic() < deadline, "no assignment"
-        consumer.poll(0.1)
-    producer = Producer(
-        {name: value for name, value in properties.items() if name != "group.id"}
-        | {"transactional.id": f"{names.group}-7"}
-    )
-    producer.init_transactions(PATIENCE)
-    producer.begin_transaction()
-    producer.produce(names.output, b"{}")
-    producer.produce(names.dead_letter, b"{}")
-    offsets = [TopicPartition(names.input, 0, len(EVENTS))]
-    producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata(), PATIENCE)
-    producer.commit_transaction(PATIENCE)
-    consumer.close()
+    monkeypatch.setenv("STREAM_CLASSIFIER_DELIVERY", "exactly_once")
+    with Command(secured, tmp_path, "worker", "--config", config, variables=EXACTLY_ONCE) as worker:
+        assert cli.run(["check", "--config", config]) == 0
+        assert_labels(secured, names, worker)
 
 
 def test_the_other_commands_take_the_same_credentials_and_the_rights_of_the_page(

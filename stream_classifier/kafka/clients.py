@@ -26,7 +26,7 @@ _ADVICE = {
     ClientError.TOPIC_AUTHORIZATION_FAILED: "the principal lacks the right to a topic: give it the ACL",
     ClientError.GROUP_AUTHORIZATION_FAILED: "the principal lacks the right to kafka.group_id: give it the ACL",
     ClientError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "the principal lacks the right to the transactional id: give it "
-    "WRITE and DESCRIBE on those that begin with kafka.group_id",
+    "WRITE on those that begin with kafka.group_id and a dash",
     ClientError.CLUSTER_AUTHORIZATION_FAILED: "the principal lacks a right to the cluster: give it the ACL",
     ClientError.UNKNOWN_TOPIC_OR_PART: "a topic is missing: `stream-classifier topics create` makes it",
     ClientError.TOPIC_EXCEPTION: "a topic's name is not one that Kafka takes",
@@ -36,8 +36,6 @@ _ADVICE = {
     ClientError.SASL_AUTHENTICATION_FAILED: "the broker refused the credentials: look at kafka.client",
     ClientError.UNSUPPORTED_SASL_MECHANISM: "the broker does not know this sasl.mechanism: look at kafka.client",
     ClientError.UNSUPPORTED_VERSION: "the broker is too old for kafka.group_protocol: consumer; use classic",
-    ClientError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "the principal lacks WRITE on the transactional id: give it the "
-    "ACL for the prefix `<kafka.group_id>-`",
     ClientError.INVALID_TRANSACTION_TIMEOUT: "transaction.timeout.ms is more than the broker's "
     "transaction.max.timeout.ms",
     ClientError.FENCED_INSTANCE_ID: "another worker runs under the same kafka.instance_id: give each its own",
