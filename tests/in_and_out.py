@@ -1,0 +1,59 @@
+"""Whether everything that went in came out: what each test of a fault asks at its end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from stream import Stream, header
+
+if TYPE_CHECKING:
+    from stream_classifier.events.record import Record
+
+DELIVERY_MODES = ("at_least_once",)
+
+
+@pytest.fixture(params=DELIVERY_MODES)
+def delivery(request: pytest.FixtureRequest) -> str:
+    """The mode in which a worker delivers; a test that asks for it is run once in each."""
+    return str(request.param)
+
+
+def in_mode(delivery: str) -> dict[str, Any]:
+    """The settings that ask for it."""
+    return {} if delivery == "at_least_once" else {"delivery": delivery}
+
+
+def source(record: Record) -> str:
+    """Where an outcome comes from: topic, partition and offset."""
+    value = header(record, "classifier-source")
+    assert isinstance(value, bytes)
+    return value.decode()
+
+
+def published(stream: Stream) -> set[str]:
+    """The source of every event of the input."""
+    return {f"{stream.input}/{record.partition}/{record.offset}" for record in stream.contents(stream.input)}
+
+
+def nothing_is_lost(stream: Stream, delivery: str) -> None:
+    """Each event of the input has an outcome, and in `exactly_once` no more than one."""
+    counted = Counter(source(record) for record in (*stream.labelled, *stream.dead_letters))
+    missing = published(stream) - set(counted)
+    assert not missing, f"{len(missing)} events have no outcome, such as {min(missing)}"
+    assert set(counted) <= published(stream), "outcomes of events that nobody published"
+    if delivery == "exactly_once":
+        nothing_is_there_twice(stream)
+
+
+def nothing_is_there_twice(stream: Stream) -> None:
+    """No event has two outcomes."""
+    counted = Counter(source(record) for record in (*stream.labelled, *stream.dead_letters))
+    twice = [name for name, count in counted.items() if count > 1]
+    assert not twice, f"{len(twice)} events have more than one outcome, such as {twice[0]}"
+
+
+def everything_is_committed(stream: Stream) -> bool:
+    """Whether the group has committed the end of each partition that holds anything."""
+    return stream.committed() == {number: end for number, end in stream.ends(stream.input).items() if end}
