@@ -65,6 +65,8 @@ def consumer_properties(settings: KafkaSettings) -> Properties:
         "fetch.queue.backoff.ms": 20,
         # The loop only looks in now and then while a window is being drained.
         "max.poll.interval.ms": 300_000,
+        # Partitions that are added wait so long to be seen; five minutes is the client's default.
+        "topic.metadata.refresh.interval.ms": 30_000,
         **common_properties(settings),
         **settings.consumer,
         "group.id": settings.group_id,
