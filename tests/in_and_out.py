@@ -37,19 +37,26 @@ def published(stream: Stream) -> set[str]:
     return {f"{stream.input}/{record.partition}/{record.offset}" for record in stream.contents(stream.input)}
 
 
-def nothing_is_lost(stream: Stream, delivery: str) -> None:
-    """Each event of the input has an outcome, and in `exactly_once` no more than one."""
-    counted = Counter(source(record) for record in (*stream.labelled, *stream.dead_letters))
-    missing = published(stream) - set(counted)
+def nothing_is_lost(stream: Stream, delivery: str, *, once: bool = False) -> None:
+    """Each event of the input has an outcome, and no more than one where that is promised or asked for."""
+    counted, wanted = _outcomes(stream), published(stream)
+    missing = wanted - set(counted)
     assert not missing, f"{len(missing)} events have no outcome, such as {min(missing)}"
-    assert set(counted) <= published(stream), "outcomes of events that nobody published"
-    if delivery == "exactly_once":
-        nothing_is_there_twice(stream)
+    assert set(counted) == wanted, "outcomes of events that nobody published"
+    if once or delivery == "exactly_once":
+        _are_there_once(counted)
 
 
 def nothing_is_there_twice(stream: Stream) -> None:
     """No event has two outcomes."""
-    counted = Counter(source(record) for record in (*stream.labelled, *stream.dead_letters))
+    _are_there_once(_outcomes(stream))
+
+
+def _outcomes(stream: Stream) -> Counter[str]:
+    return Counter(source(record) for record in (*stream.labelled, *stream.dead_letters))
+
+
+def _are_there_once(counted: Counter[str]) -> None:
     twice = [name for name, count in counted.items() if count > 1]
     assert not twice, f"{len(twice)} events have more than one outcome, such as {twice[0]}"
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 import tiny_bundle
-from in_and_out import everything_is_committed, in_mode, nothing_is_lost, nothing_is_there_twice
+from in_and_out import everything_is_committed, in_mode, nothing_is_lost
 from stream import PATIENCE, RunningWorker, Stream, header
 from test_worker_process import Process
 
@@ -139,8 +139,7 @@ def test_inference_slower_than_max_poll_interval_ms(
             assert worker.metric("rebalances_total", kind="lost") == 0
             assert worker.health.ready() is None
     for stream in running:
-        nothing_is_lost(stream, delivery)
-        nothing_is_there_twice(stream)
+        nothing_is_lost(stream, delivery, once=True)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -223,8 +222,7 @@ def test_out_of_memory_in_a_batch_is_split_and_retried(
     with stream.worker() as running:
         running.until(lambda: everything_is_committed(stream), "all is labelled and committed")
         assert running.metric("retries_total", cause="out_of_memory") >= 1
-    nothing_is_lost(stream, delivery)
-    nothing_is_there_twice(stream)
+    nothing_is_lost(stream, delivery, once=True)
     labels_are_right(stream)
     assert stream.dead_letters == []
 
