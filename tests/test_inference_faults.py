@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import random
 import signal
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 import tiny_bundle
-from in_and_out import everything_is_committed, in_mode, nothing_is_lost
+from in_and_out import DELIVERY_MODES, everything_is_committed, in_mode, nothing_is_lost
 from stream import PATIENCE, RunningWorker, Stream, header
 from test_worker_process import Process
 
@@ -105,41 +106,44 @@ def failing(bundle: Path, fails: Callable[[], bool]) -> Classifier:
 
 
 def test_inference_slower_than_max_poll_interval_ms(
-    make_stream: Callable[..., Stream], bundle: Path, delivery: str
+    bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path
 ) -> None:
-    """The first window takes longer than both timeouts allow between polls: no rebalance, no repetition."""
-    timeouts = {"max.poll.interval.ms": 6000, "session.timeout.ms": 6000, "heartbeat.interval.ms": 500}
+    """The first window takes longer than both timeouts allow between polls: no rebalance, no repetition. In both
+    protocols and all modes, at the same time, as it takes a while."""
+    at_most = {"max.poll.interval.ms": 6000}
+    own = {"classic": {"session.timeout.ms": 6000, "heartbeat.interval.ms": 500}, "consumer": {}}
     gate = threading.Event()
+    running: dict[tuple[str, str], tuple[Stream, RunningWorker]] = {}
     with contextlib.ExitStack() as stack:
-        running = {}
-        for protocol in ("classic", "consumer"):
-            kept = timeouts if protocol == "classic" else {"max.poll.interval.ms": 6000}
-            settings = {
-                "kafka": {"group_protocol": protocol, "consumer": kept},
+        for protocol, mode in itertools.product(own, DELIVERY_MODES):
+            settings: dict[str, Any] = {
+                **in_mode(mode),
+                "kafka": {"group_protocol": protocol, "consumer": at_most | own[protocol], "commit_interval_ms": 100},
                 "batch": {"max_in_flight": 64, "max_events": 64},
             }
-            stream = make_stream(settings=settings)
+            stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle, settings=settings)
             publish(stream, 200)
             slow = Interrupted(Encoder.open(bundle), waiting_for(gate))
-            running[stream] = stack.enter_context(stream.worker(slow))
-        for stream, worker in running.items():
+            running[protocol, mode] = stream, stack.enter_context(stream.worker(slow))
+        stack.callback(gate.set)
+        for _, worker in running.values():
             worker.until(partial(is_at_work, worker), "the model has the first window")
-            assert not stream.labelled
         begin = time.monotonic()
         while time.monotonic() - begin < 7:
-            for worker in running.values():
+            for _, worker in running.values():
                 worker.check()
                 assert worker.health.alive(time.monotonic()) is None
                 assert worker.in_flight <= 64
             time.sleep(0.05)
+        assert all(not stream.labelled for stream, _ in running.values())
         gate.set()
-        for stream, worker in running.items():
+        for stream, worker in running.values():
             worker.until(partial(everything_is_committed, stream), "all is labelled and committed")
             assert worker.metric("rebalances_total", kind="assigned") == 1, "it never left its group"
             assert worker.metric("rebalances_total", kind="lost") == 0
             assert worker.health.ready() is None
-    for stream in running:
-        nothing_is_lost(stream, delivery, once=True)
+    for (_, mode), (stream, _) in running.items():
+        nothing_is_lost(stream, mode, once=True)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
