@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pytest
 from stream import Stream, header
 
 if TYPE_CHECKING:
     from stream_classifier.events.record import Record
-
-DELIVERY_MODES = ("at_least_once",)
-
-
-@pytest.fixture(params=DELIVERY_MODES)
-def delivery(request: pytest.FixtureRequest) -> str:
-    """The mode in which a worker delivers; a test that asks for it is run once in each."""
-    return str(request.param)
-
-
-def in_mode(delivery: str) -> dict[str, Any]:
-    """The settings that ask for it."""
-    return {} if delivery == "at_least_once" else {"delivery": delivery}
 
 
 def source(record: Record) -> str:

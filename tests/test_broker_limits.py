@@ -17,7 +17,7 @@ import orjson
 import pytest
 import tiny_bundle
 from confluent_kafka.admin import AdminClient, NewTopic
-from in_and_out import everything_is_committed, in_mode, nothing_is_lost
+from in_and_out import everything_is_committed, nothing_is_lost
 from stream import PATIENCE, RunningWorker, Stream, header
 from test_worker_process import Process
 
@@ -59,8 +59,10 @@ def make_stream(cluster: EmbeddedCluster, tmp_path: Path, delivery: str) -> Call
 
     def make(**named: Any) -> Stream:
         batch = {"max_events": 16, "max_in_flight": BOUND}
-        settings = {**in_mode(delivery), "batch": batch, "kafka": {"commit_interval_ms": 200}}
-        return Stream(cluster.bootstrap_servers, make_topic, tmp_path, bundle, settings=settings, **named)
+        settings = {"batch": batch, "kafka": {"commit_interval_ms": 200}}
+        return Stream(
+            cluster.bootstrap_servers, make_topic, tmp_path, bundle, delivery=delivery, settings=settings, **named
+        )
 
     return make
 
@@ -160,15 +162,14 @@ def memory(process: Process, name: str) -> int:
 def test_memory_on_backlog(bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, delivery: str) -> None:
     """Given a backlog of 120 MB, of which every second event is put aside, then a worker that may have 4 MB under way
     never takes half of that more than it took when it began."""
-    settings = {
-        **in_mode(delivery),
+    settings: dict[str, dict[str, Any]] = {
         "batch": {"max_events": 16, "max_in_flight_bytes": 4_000_000},
         "kafka": {"consumer": {"queued.max.messages.kbytes": 4096, "fetch.queue.backoff.ms": 20}},
         "dead_letter": {"stop_above": 1},
         "observability": {"port": 0, "log_format": "json", "log_level": "info"},
     }
     bundle = tiny_bundle.build(tmp_path / "bundle")
-    stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle, settings=settings, partitions=4)
+    stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle, delivery=delivery, settings=settings, partitions=4)
     process = Process(stream, tmp_path / "worker.log")
     try:
         process.until(process.is_ready, "ready")

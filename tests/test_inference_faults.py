@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 import tiny_bundle
-from in_and_out import DELIVERY_MODES, everything_is_committed, in_mode, nothing_is_lost
+from in_and_out import everything_is_committed, nothing_is_lost
 from stream import PATIENCE, RunningWorker, Stream, header
 from test_worker_process import Process
 
@@ -47,8 +47,8 @@ def make_stream(
     bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path, delivery: str
 ) -> Callable[..., Stream]:
     def make(*, model: Path = bundle, settings: dict[str, Any] | None = None, **named: Any) -> Stream:
-        settings = {**in_mode(delivery), "cache": {"results": 0}, **(settings or {})}
-        return Stream(bootstrap_servers, make_topic, tmp_path, model, settings=settings, **named)
+        settings = {"cache": {"results": 0}} | (settings or {})
+        return Stream(bootstrap_servers, make_topic, tmp_path, model, delivery=delivery, settings=settings, **named)
 
     return make
 
@@ -115,13 +115,12 @@ def test_inference_slower_than_max_poll_interval_ms(
     gate = threading.Event()
     running: dict[tuple[str, str], tuple[Stream, RunningWorker]] = {}
     with contextlib.ExitStack() as stack:
-        for protocol, mode in itertools.product(own, DELIVERY_MODES):
+        for protocol, mode in itertools.product(own, ("at_least_once", "exactly_once")):
             settings: dict[str, Any] = {
-                **in_mode(mode),
                 "kafka": {"group_protocol": protocol, "consumer": at_most | own[protocol], "commit_interval_ms": 100},
                 "batch": {"max_in_flight": 64, "max_events": 64},
             }
-            stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle, settings=settings)
+            stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle, delivery=mode, settings=settings)
             publish(stream, 200)
             slow = Interrupted(Encoder.open(bundle), waiting_for(gate))
             running[protocol, mode] = stream, stack.enter_context(stream.worker(slow))

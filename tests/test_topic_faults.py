@@ -20,7 +20,7 @@ from confluent_kafka.admin import (
     OffsetSpec,
     ResourceType,
 )
-from in_and_out import everything_is_committed, in_mode, nothing_is_lost, nothing_is_there_twice, published, source
+from in_and_out import everything_is_committed, nothing_is_lost, nothing_is_there_twice, published, source
 from stream import PATIENCE, RunningWorker, Stream, header
 
 from stream_classifier.errors import KafkaError, TooManyRefusedError
@@ -39,9 +39,8 @@ FOR_EVER = str(2**63 - 1)
 def make_stream(bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, delivery: str) -> Callable[..., Stream]:
     bundle = tiny_bundle.build(tmp_path / "bundle")
 
-    def make(*, settings: dict[str, Any] | None = None, **named: Any) -> Stream:
-        settings = in_mode(delivery) | (settings or {})
-        return Stream(bootstrap_servers, make_topic, tmp_path, bundle, settings=settings, **named)
+    def make(**named: Any) -> Stream:
+        return Stream(bootstrap_servers, make_topic, tmp_path, bundle, delivery=delivery, **named)
 
     return make
 
