@@ -279,7 +279,10 @@ class Worker:
         for done in self._threads.done(wait):
             entries = self._with_model.pop(done.number)
             if done.result is None:
-                raise done.error or StalledError("an inference thread ended without a word")
+                if isinstance(done.error, Exception):
+                    raise done.error
+                # Raised here, SystemExit would end the process as if all were well.
+                raise StalledError(f"an inference thread was ended by {type(done.error).__name__}") from done.error
             self._accounting.inferred(done.result.measures)
             if self._poison.careful:
                 for partition in {entry.lane.partition for entry in entries if not entry.lane.revoked}:
@@ -291,6 +294,8 @@ class Worker:
                     for result in done.result.results
                 ),
             )
+        if not self._threads.whole:
+            raise StalledError("an inference thread is gone: what it had was not committed; start the worker again")
         timeout = self._settings.batch.timeout_seconds
         if self._threads.out and self._clock() - min(self._threads.out.values()) > timeout:
             raise StalledError(f"the model did not give back a window within batch.timeout_seconds ({timeout:g})")

@@ -31,7 +31,7 @@ _ADVICE = {
     ClientError.UNKNOWN_TOPIC_OR_PART: "a topic is missing: `stream-classifier topics create` makes it",
     ClientError.TOPIC_EXCEPTION: "a topic's name is not one that Kafka takes",
     ClientError._UNKNOWN_TOPIC: "a topic is missing: `stream-classifier topics create` makes it",  # noqa: SLF001 - its name
-    ClientError._UNKNOWN_PARTITION: "a partition is missing: was the topic made anew?",  # noqa: SLF001
+    ClientError._UNKNOWN_PARTITION: "it is missing, or was made anew: `stream-classifier topics create` makes it",  # noqa: SLF001
     ClientError._AUTHENTICATION: "the broker refused the credentials: look at kafka.client",  # noqa: SLF001
     ClientError.SASL_AUTHENTICATION_FAILED: "the broker refused the credentials: look at kafka.client",
     ClientError.UNSUPPORTED_SASL_MECHANISM: "the broker does not know this sasl.mechanism: look at kafka.client",
@@ -66,6 +66,8 @@ def consumer_properties(settings: KafkaSettings) -> Properties:
         "fetch.queue.backoff.ms": 20,
         # The loop only looks in now and then while a window is being drained.
         "max.poll.interval.ms": 300_000,
+        # Partitions that are added wait so long to be seen; five minutes is the client's default.
+        "topic.metadata.refresh.interval.ms": 30_000,
         **common_properties(settings),
         **settings.consumer,
         "group.id": settings.group_id,

@@ -58,6 +58,8 @@ def _consumer(kafka: KafkaSettings) -> Consumer:
         **common_properties(kafka),
         **kafka.consumer,
         "group.id": f"stream-classifier-reader-{uuid.uuid4().hex}",
+        # kafka.consumer may hold what only this protocol allows; the group is never joined.
+        "group.protocol": kafka.group_protocol,
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
         "isolation.level": "read_committed",

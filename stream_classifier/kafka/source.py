@@ -171,12 +171,15 @@ class Source:
         self._consumer.incremental_assign([TopicPartition(*partition, low)])
 
     def _watermarks(self, partition: Partition) -> tuple[int, int]:
-        found = call(
-            f"asking for the offsets of {partition.topic}/{partition.number}",
-            self._consumer.get_watermark_offsets,
-            TopicPartition(*partition),
-            timeout=_NETWORK_SECONDS,
-        )
+        at, doing = TopicPartition(*partition), f"asking for the offsets of {partition.topic}/{partition.number}"
+        try:
+            found = self._consumer.get_watermark_offsets(at, timeout=_NETWORK_SECONDS)
+        except KafkaException as error:
+            if error.args[0].code() != ClientError._UNKNOWN_PARTITION:  # noqa: SLF001 - its name
+                raise failure(error.args[0], doing) from None
+            # Added since the client looked at the topic.
+            call(doing, self._consumer.list_topics, partition.topic, timeout=_NETWORK_SECONDS)
+            found = call(doing, self._consumer.get_watermark_offsets, at, timeout=_NETWORK_SECONDS)
         return int(found[0]), int(found[1])
 
     def _note_gap(self, gap: Gap) -> None:
