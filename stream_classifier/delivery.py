@@ -115,7 +115,8 @@ class Delivery:
         wall = int(time.time() * 1000)
         code = self._sink.send_alone(entry, self._outgoing(entry, wall), _ALONE_SECONDS)
         if code and not isinstance(entry.outcome, Refusal):
-            entry.outcome = Refusal(code, "the output topic refused this record")
+            label_set = entry.outcome.label_set if isinstance(entry.outcome, Classification) else None
+            entry.outcome = Refusal(code, "the output topic refused this record", label_set)
             self._recent.refused(code)
             code = self._sink.send_alone(entry, self._outgoing(entry, wall), _ALONE_SECONDS)
         if code and isinstance(entry.outcome, Refusal):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from confluent_kafka import IsolationLevel, KafkaException, TopicCollection, TopicPartition, admin
 from confluent_kafka import KafkaError as ClientError
-from confluent_kafka import KafkaException, TopicCollection, admin
 
 from stream_classifier.errors import KafkaError
 from stream_classifier.events.outgoing import DEFAULT_MAX_BYTES, NEVER_MS, TopicLimits
@@ -160,6 +160,22 @@ class Topics:
                 future_ms=int(entries.get("message.timestamp.after.max.ms") or NEVER_MS),
             )
         return limits
+
+    def ends(self, topic: str, partitions: int) -> dict[int, int]:
+        """The offset after the last record of each partition, those of open transactions included.
+
+        Raises:
+            KafkaError: The cluster did not answer, or the topic must not be seen.
+        """
+        end = admin.OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the client says nothing of its type
+        wanted = dict.fromkeys((TopicPartition(topic, number) for number in range(partitions)), end)
+        futures = self._admin.list_offsets(
+            wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=self._patience
+        )
+        return {
+            at.partition: call(f"asking where {topic}/{at.partition} ends", future.result).offset
+            for at, future in futures.items()
+        }
 
     def group_operations(self, group: str) -> frozenset[str] | None:
         """What this principal may do with a consumer group; None when the broker does not say.
