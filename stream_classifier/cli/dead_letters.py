@@ -153,8 +153,8 @@ def redrive(
     for line in explained(planned, settings.input.topics):
         typer.echo(line)
     if planned.returning and not dry_run:
-        if sys.stdin.isatty() and not yes:
-            typer.confirm(f"Publish {count(planned.returning)}?", abort=True, err=True)
+        if sys.stdin.isatty() and not yes and not typer.confirm(f"Publish {count(planned.returning)}?", err=True):
+            raise StreamClassifierError("nothing was changed")
         _publish(settings, letters, planned, partitions, limits)
     if planned.obstacles:
         raise typer.Exit(1)
@@ -189,14 +189,9 @@ def _read(settings: Settings) -> Letters:
 
 def _read_one(settings: Settings, partition: int, offset: int) -> tuple[Record | None, bool]:
     """The dead letter of a place, and whether a later note says that it was redriven."""
-    topics, topic = Topics(settings.kafka), settings.dead_letter.topic
-    topics.reach()
-    count = topics.require([topic])[topic]
-    if partition >= count:
-        return None, False
-    ends = {partition: topics.ends(topic, count)[partition]}
     found, redriven = None, False
-    for record in contents(settings.kafka, topic, first={partition: offset}, ends=ends):
+    first, ends = {partition: offset}, {partition: sys.maxsize}
+    for record in contents(settings.kafka, settings.dead_letter.topic, first=first, ends=ends):
         if found is None:
             if record.offset != offset or is_note(record):
                 return None, False

@@ -6,7 +6,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka import KafkaError as ClientError
 
 from stream_classifier.errors import KafkaError
@@ -60,49 +60,62 @@ def read(
 
 
 def contents(
-    kafka: KafkaSettings, topic: str, *, first: Mapping[int, int] | None = None, ends: Mapping[int, int] | None = None
+    kafka: KafkaSettings,
+    topic: str,
+    *,
+    first: Mapping[int, int] | None = None,
+    ends: Mapping[int, int] | None = None,
+    wait_for_transactions: bool = False,
 ) -> Generator[Record, None, None]:
-    """The records of a topic as it is now, in the order of each partition, and then the end.
-
-    What an open transaction holds up is waited for: whatever was written before this was called is given, unless it is
-    aborted.
+    """The committed records of a topic as it is now, in the order of each partition, and then the end.
 
     Args:
         kafka: Where Kafka is.
         topic: It must exist.
         first: Where to begin in a partition; others are read from their beginning.
-        ends: The partitions to read, and the offset before which to stop in each; all as they are now without it.
+        ends: The partitions to read, and the offset before which to stop in each at the latest; all without it.
+        wait_for_transactions: Whether "now" includes what stands behind the beginning of an open transaction, so that
+            its end has to be waited for.
 
     Raises:
         KafkaError: The topic is missing, must not be read, Kafka cannot be reached, or nothing came for a minute.
         SettingsError: The client does not take its properties.
     """
-    if ends is None:
-        topics = Topics(kafka)
-        topics.reach()
-        ends = topics.ends(topic, topics.require([topic])[topic])
-    left = {number: end for number, end in ends.items() if (first or {}).get(number, 0) < end}
+    topics = Topics(kafka)
+    topics.reach()
+    count = topics.require([topic])[topic]
     consumer = _consumer(kafka, tell_ends=True)
-    consumer.assign([TopicPartition(topic, number, (first or {}).get(number, OFFSET_BEGINNING)) for number in left])
+    known = topics.ends(topic, count) if wait_for_transactions else {}
+    left: dict[int, int] = {}
+    placed = []
+    for partition in (number for number in range(count) if ends is None or number in ends):
+        at = TopicPartition(topic, partition)
+        low, high = call("asking for the offsets", consumer.get_watermark_offsets, at, timeout=10)
+        at.offset = max(low, (first or {}).get(partition, low))
+        end = known.get(partition, high or 0)  # without one, what the client calls the end is that of what is committed
+        if ends is not None:
+            end = min(end, ends[partition])
+        if at.offset < end:
+            left[partition] = end
+            placed.append(at)
+    consumer.assign(placed)
     deadline = time.monotonic() + _PATIENCE_SECONDS
     try:
         while left:
             message = consumer.poll(0.2)
-            if message is None:
+            number, position = (None, None) if message is None else (message.partition(), _position_after(message))
+            if message is None or position is None or number not in left:
                 if time.monotonic() > deadline:
                     raise KafkaError(
                         f"{topic}: the rest did not come within {_PATIENCE_SECONDS:g} s; does the broker run, and is a "
                         "transaction open that nobody ends?"
                     )
                 continue
-            deadline = time.monotonic() + _PATIENCE_SECONDS
-            number, position = message.partition(), _position_after(message)
-            if number not in left or position is None:
-                continue
             if message.error() is None and position <= left[number]:
                 yield to_record(message)
             if position >= left[number]:
                 del left[number]
+            deadline = time.monotonic() + _PATIENCE_SECONDS
     finally:
         consumer.close()
 

@@ -64,7 +64,7 @@ def redrive(
     redriver = Redriver(kafka, topic, limits.values())
     # Since the letters were read, another redrive may have taken some. From here on, none can.
     later = Letters()
-    for record in contents(kafka, topic, first=letters.next_offsets()):
+    for record in contents(kafka, topic, first=letters.next_offsets(), wait_for_transactions=True):
         later.add(record)
     left = set(chosen) - later.redriven
     first: dict[int, int] = {}
