@@ -129,9 +129,14 @@ class Redriver:
         """
         self._failed.clear()
         self._call(self._producer.begin_transaction)
-        for record in records:
-            self._produce(record)
-        self._call(self._producer.commit_transaction, _ANSWER_SECONDS)
+        try:
+            for record in records:
+                self._produce(record)
+            self._call(self._producer.commit_transaction, _ANSWER_SECONDS)
+        except KeyboardInterrupt:
+            with contextlib.suppress(KafkaException):  # it may be committed already
+                self._producer.abort_transaction(_ANSWER_SECONDS)
+            raise
 
     def _produce(self, record: Returning) -> None:
         topic, partition, key, value, headers, timestamp = record
