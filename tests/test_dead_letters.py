@@ -428,19 +428,29 @@ def test_records_keep_key_time_and_the_order_of_their_partition(stream: Stream, 
 def test_killed_at_random_moments_and_run_again_nothing_goes_back_twice_and_nothing_is_missing(
     stream: Stream, letters: Letters
 ) -> None:
-    total, kills = 8000, 0
+    total = 30_000
     letters.fill(total)
     arguments = of_process(stream, "redrive", "--yes")
+    onlooker = Consumer(
+        {"bootstrap.servers": stream.servers, "group.id": "unused", "isolation.level": "read_uncommitted"}
+    )
+
+    def written() -> int:
+        """How many records there are of any transaction, and of the ends of transactions."""
+        _, end = onlooker.get_watermark_offsets(TopicPartition(stream.input, 0), timeout=10)
+        return int(end)
+
+    ends = []
     for number in range(3):
-        begun = stream.ends(stream.input)[0]
-        with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        begun = written()
+        with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=None) as process:
             deadline = time.monotonic() + PATIENCE
-            # As soon as records of this one are in the topic, committed or not.
-            while stream.ends(stream.input)[0] <= begun + 600 * number and process.poll() is None:
+            while written() <= begun + 600 * number and process.poll() is None:
                 assert time.monotonic() < deadline
-            process.send_signal(signal.SIGKILL)
-            kills += process.wait() == -signal.SIGKILL
-    assert kills >= 2, "it was never killed in the middle"
+            process.send_signal(signal.SIGINT if number == 1 else signal.SIGKILL)  # one of them by Ctrl-C
+            ends.append(process.wait())
+    onlooker.close()
+    assert ends == [-signal.SIGKILL, 130, -signal.SIGKILL], "it ended before it could be killed"
     done = len(went_back(stream))
     assert done < total, "it was never killed in the middle"
     assert command(stream, "redrive", "--yes") == 0

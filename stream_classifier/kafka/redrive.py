@@ -125,7 +125,8 @@ class Redriver:
         """Publish records, all of them or none.
 
         Raises:
-            KafkaError: None of them was published; what was published before stays.
+            KafkaError: None of them was published, or Kafka did not say, and the notes will show it; what was published
+                before stays.
         """
         self._failed.clear()
         self._call(self._producer.begin_transaction)
