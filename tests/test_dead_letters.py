@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from stream_classifier.events.refusal import Code
 
 HOUR_MS = 3_600_000
-LONG_AGO = 1_790_000_000_000
+YESTERDAY = int(time.time() * 1000) - 24 * HOUR_MS
 
 
 @pytest.fixture
@@ -78,8 +78,10 @@ class Letters:
         payload: bool = True,
         timestamp: int = 0,
         headers: Any = None,
+        source_timestamp: int | None = None,
     ) -> None:
-        event = Record(topic or self._stream.input, 0, self._offset, b"key", value, headers, LONG_AGO + self._offset)
+        its_time = YESTERDAY + self._offset if source_timestamp is None else source_timestamp
+        event = Record(topic or self._stream.input, 0, self._offset, b"key", value, headers, its_time)
         self._offset += 1
         write = dead_letter if payload else without_payload
         key, value, written = write(event, Refusal(code, "why it was refused", label_set), "1.0")
@@ -352,7 +354,7 @@ def test_a_redriven_event_is_labelled_once_the_cause_is_gone_and_keeps_its_first
     stream = make_stream(partitions=3, settings={"input": {"text_field": "body"}})
     headers: Any = [("tenant", b"7"), ("empty", b""), ("null", None), ("tenant", b"8")]
     value = b'{"id": 1.0,  "text":"where is my parcel"}'
-    stream.publish(value, key=b"its key", headers=headers, timestamp=LONG_AGO, partition=2)
+    stream.publish(value, key=b"its key", headers=headers, timestamp=YESTERDAY, partition=2)
     stream.run(1)
     for _ in range(2):  # the cause is still there: it comes back each time
         assert command(stream, "redrive") == 0
@@ -367,7 +369,7 @@ def test_a_redriven_event_is_labelled_once_the_cause_is_gone_and_keeps_its_first
     (labelled,) = committed_records(stream, stream.output)
     assert orjson.loads(labelled.value or b"")["classification"]["label"] == "delivery"
     assert (labelled.value or b"").startswith(value[:-1])
-    assert (labelled.key, labelled.timestamp) == (b"its key", LONG_AGO)
+    assert (labelled.key, labelled.timestamp) == (b"its key", YESTERDAY)
     assert (labelled.headers or [])[:4] == headers
     assert header(labelled, "classifier-first-source") == f"{stream.input}/2/0".encode()
     assert header(labelled, "classifier-source") == f"{stream.input}/2/{source_offsets(stream)[-1]}".encode()
@@ -420,7 +422,7 @@ def test_records_keep_key_time_and_the_order_of_their_partition(stream: Stream, 
     letters.fill(700)
     assert command(stream, "redrive", "--yes") == 0
     back = went_back(stream)
-    assert [record.timestamp for record in back] == [LONG_AGO + number for number in range(700)]
+    assert [record.timestamp for record in back] == [YESTERDAY + number for number in range(700)]
     assert {record.key for record in back} == {b"key"}
     assert list(numbers(back)) == list(range(700))
 
@@ -428,7 +430,7 @@ def test_records_keep_key_time_and_the_order_of_their_partition(stream: Stream, 
 def test_killed_at_random_moments_and_run_again_nothing_goes_back_twice_and_nothing_is_missing(
     stream: Stream, letters: Letters
 ) -> None:
-    total = 30_000
+    total = 12_000
     letters.fill(total)
     arguments = of_process(stream, "redrive", "--yes")
     onlooker = Consumer(
@@ -443,9 +445,9 @@ def test_killed_at_random_moments_and_run_again_nothing_goes_back_twice_and_noth
     ends = []
     for number in range(3):
         begun = written()
-        with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=None) as process:
+        with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             deadline = time.monotonic() + PATIENCE
-            while written() <= begun + 600 * number and process.poll() is None:
+            while written() <= begun + 300 * number and process.poll() is None:
                 assert time.monotonic() < deadline
             process.send_signal(signal.SIGINT if number == 1 else signal.SIGKILL)  # one of them by Ctrl-C
             ends.append(process.wait())
@@ -579,6 +581,23 @@ def test_an_event_that_its_topic_would_refuse_now_fails_no_other(
     assert command(stream, "redrive") == 1
     assert "1 dead letter stay, since" in capsys.readouterr().out
     assert went_back(stream) == []
+
+
+def test_an_event_that_its_topic_would_delete_at_once_for_its_age_stays_unless_it_gets_the_current_time(
+    make_stream: Callable[..., Stream], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream = make_stream(source={"retention.ms": str(48 * HOUR_MS)})
+    letters = Letters(stream)
+    letters.add(value=b'{"number":0')
+    letters.add(value=b'{"number":1', source_timestamp=YESTERDAY - 48 * HOUR_MS)
+    letters.flush()
+    assert command(stream, "redrive") == 1
+    assert "1 dead letter stay, since their topic would delete events of that age" in capsys.readouterr().out
+    assert command(stream, "redrive", "--current-time") == 0
+    first, second = went_back(stream)
+    assert (first.value, first.timestamp) == (b'{"number":0', YESTERDAY)
+    assert second.value == b'{"number":1'
+    assert abs((second.timestamp or 0) - time.time() * 1000) < HOUR_MS
 
 
 def test_watch_does_not_show_notes(stream: Stream, letters: Letters, capsys: pytest.CaptureFixture[str]) -> None:

@@ -287,7 +287,8 @@ def test_each_generated_input_ends_as_one_label_or_one_dead_letter_with_its_byte
         tiny_bundle.build(tmp_path / "bundle"),
         partitions=PARTITIONS,
         settings={"dead_letter": {"stop_above": 1}},
-        output={"max.message.bytes": "200000"},
+        source={"retention.ms": "-1"},  # some are very old
+        output={"max.message.bytes": "200000", "retention.ms": "-1"},
     )
     checker = Checker(stream)
     begin = time.monotonic()

@@ -122,6 +122,7 @@ def test_a_first_source_that_is_too_long_to_be_one_does_not_keep_a_dead_letter_f
 def test_the_time_is_the_events_own(timestamp: int | None, sent: int) -> None:
     event = Record("tickets", 2, 7, None, b"v", None, timestamp)
     assert returning(letter(event=event), {"tickets": 3}).timestamp == sent
+    assert returning(letter(event=event), {"tickets": 3}, current_time=True).timestamp == 0
 
 
 def test_the_key_chooses_where_the_partition_is_no_more() -> None:
@@ -169,20 +170,29 @@ def test_a_plan_sorts_by_what_would_become_of_each() -> None:
         letter(0),
         letter(1, event=Record("elsewhere", 0, 0, None, b"v")),
         letter(2, payload=False),
-        letter(3, event=Record("tickets", 0, 0, None, b"x" * 5000)),
+        letter(3, event=Record("tickets", 0, 0, None, b"v", None, 1101)),
         letter(4, event=Record("tickets", 0, 0, None, b"v", None, 10)),
         Record("dead", 0, 5, None, b"somebody else's"),
         letter(6),
         *note_records(notes("dead", [(0, 6)]), 7),
         letter(8, refusal=Refusal("tombstone", "why"), event=Record("tickets", 0, 1, b"k", None, None, 900)),
+        letter(9, event=Record("tickets", 0, 0, None, b"v", None, 150)),
     )
     limits = {"tickets": TopicLimits(5000, past_ms=900, future_ms=100)}
-    planned = plan(read, Choice(), limits, 1000, again=False)
-    assert [[found.place[1] for found in part] for part in planned] == [[0, 8], [6], [2], [1, 5], [3, 4]]
-    assert planned.obstacles == 5
-    again = plan(read, Choice(), limits, 1000, again=True)
-    assert [found.place[1] for found in again.returning] == [0, 6, 8]
+    kept = {"tickets": 800}
+    planned = plan(read, Choice(), limits, kept, 1000, again=False, current_time=False)
+    assert [[found.place[1] for found in part] for part in planned] == [[0, 8], [6], [2], [1, 5], [3, 4], [9]]
+    assert planned.obstacles == 6
+    again = plan(read, Choice(), limits, kept, 1000, again=True, current_time=True)
+    assert [found.place[1] for found in again.returning] == [0, 3, 4, 6, 8, 9]
     assert again.before == []
+
+
+def test_an_event_that_is_too_large_for_its_topic_stays() -> None:
+    read = letters(letter(0), letter(1, event=Record("tickets", 0, 0, None, b"x" * 5000)))
+    limits, kept = {"tickets": TopicLimits(5000)}, {"tickets": 1000}
+    planned = plan(read, Choice(), limits, kept, 1000, again=False, current_time=True)
+    assert [found.place[1] for found in planned.refused] == [1]
 
 
 def test_groups_count_what_was_redriven_and_give_the_newest_that_was_not() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -21,9 +22,10 @@ from stream_classifier.kafka.topics import Topics
 from stream_classifier.settings_file import load_settings
 
 if TYPE_CHECKING:
-    from stream_classifier.events.outgoing import TopicLimits
+    from collections.abc import Iterator
+    from types import FrameType
+
     from stream_classifier.events.record import Record
-    from stream_classifier.events.redrive import Plan
     from stream_classifier.settings import Settings
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -126,6 +128,9 @@ def redrive(
     since: SinceOption = None,
     until: UntilOption = None,
     again: Annotated[bool, typer.Option("--again", help="Also those that were redriven before.")] = False,
+    current_time: Annotated[
+        bool, typer.Option("--current-time", help="Give the events the time of now instead of their own.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
@@ -149,32 +154,45 @@ def redrive(
             f"{settings.dead_letter.topic} has no dead letter at {missing[0][0]}/{missing[0][1]}; nothing was changed"
         )
     of_inputs = {topic: limits[topic] for topic in settings.input.topics}
-    planned = plan(letters, choice, of_inputs, int(time.time() * 1000), again=again)
+    kept, now = topics.kept(settings.input.topics), int(time.time() * 1000)
+    planned = plan(letters, choice, of_inputs, kept, now, again=again, current_time=current_time)
     for line in explained(planned, settings.input.topics):
         typer.echo(line)
     if planned.returning and not dry_run:
         if sys.stdin.isatty() and not yes and not typer.confirm(f"Publish {count(planned.returning)}?", err=True):
             raise StreamClassifierError("nothing was changed")
-        _publish(settings, letters, planned, partitions, limits)
+        chosen, topic = {letter.place for letter in planned.returning}, settings.dead_letter.topic
+        _follow(
+            publish_again(settings.kafka, topic, letters, chosen, partitions, limits, current_time=current_time),
+            len(chosen),
+        )
     if planned.obstacles:
         raise typer.Exit(1)
 
 
-def _publish(
-    settings: Settings, letters: Letters, planned: Plan, partitions: dict[str, int], limits: dict[str, TopicLimits]
-) -> None:
+def _follow(transactions: Iterator[int], chosen: int) -> None:
+    """Ctrl-C ends it after the transaction under way: raised inside the client, its error could get lost."""
     redriven = 0
-    whole = False
-    places = {letter.place for letter in planned.returning}
+    whole = stopping = False
+
+    def stop(_: int, __: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever insists is heard at once
+
+    usual = signal.signal(signal.SIGINT, stop)
     try:
-        for done in publish_again(settings.kafka, settings.dead_letter.topic, letters, places, partitions, limits):
+        for done in transactions:
             redriven += done
+            if stopping:
+                raise KeyboardInterrupt
         whole = True
     finally:
+        signal.signal(signal.SIGINT, usual)
         # What went back before something went wrong should be known before it is tried again.
         typer.echo(f"redriven: {redriven}{'' if whole else '; run it again for the rest'}", err=not whole)
-    if redriven < len(places):
-        typer.echo(f"{len(places) - redriven} were redriven by somebody else meanwhile, or are no more", err=True)
+    if redriven < chosen:
+        typer.echo(f"{chosen - redriven} were redriven by somebody else meanwhile, or are no more", err=True)
 
 
 # Reading --------------------------------------------------------------------------------------------------------------

@@ -68,6 +68,10 @@ def explained(planned: Plan, topics: Sequence[str]) -> Iterator[str]:
         yield "nothing to redrive"
     if unreadable := sum(letter.code == "header_unreadable" for letter in planned.returning):
         yield f"{unreadable} of them go without their headers, which could not be read"
+    yield from _staying(planned, topics)
+
+
+def _staying(planned: Plan, topics: Sequence[str]) -> Iterator[str]:
     if planned.before:
         yield f"{count(planned.before)} redriven before: they stay; --again takes them once more"
     if planned.without_payload:
@@ -85,7 +89,12 @@ def explained(planned: Plan, topics: Sequence[str]) -> Iterator[str]:
     if planned.refused:
         yield (
             f"{count(planned.refused)} stay, since their topic would refuse the size or the timestamp now: "
-            f"{_some(letter.name for letter in planned.refused)}"
+            f"{_some(letter.name for letter in planned.refused)}; --current-time gives them another timestamp"
+        )
+    if planned.expired:
+        yield (
+            f"{count(planned.expired)} stay, since their topic would delete events of that age at once: "
+            f"{_some(letter.name for letter in planned.expired)}; --current-time gives them another timestamp"
         )
 
 

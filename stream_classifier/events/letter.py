@@ -105,7 +105,7 @@ def parse_source(text: str) -> Source | None:
     return Source(found[1], int(found[2]), int(found[3])) if found else None
 
 
-def returning(record: Record, partitions: dict[str, int]) -> Returning:
+def returning(record: Record, partitions: dict[str, int], *, current_time: bool = False) -> Returning:
     """The event of a dead letter, as it goes back to where it came from.
 
     It goes to the partition that it came from, which is that of its key whatever chose it; where that is no more, its
@@ -114,13 +114,14 @@ def returning(record: Record, partitions: dict[str, int]) -> Returning:
     Args:
         record: A dead letter from one of these topics, with its payload.
         partitions: How many each input topic has.
+        current_time: Whether it gets the time at which it goes back, instead of its own.
     """
     letter = read_letter(record)
     source = parse_source(letter.source)
     if source is None or source.topic not in partitions:
         raise ValueError(f"{letter.name} did not come from one of {sorted(partitions)}")
     partition = source.partition if source.partition < partitions[source.topic] else -1
-    timestamp = output_timestamp(letter.source_timestamp)
+    timestamp = output_timestamp(None if current_time else letter.source_timestamp)
     return Returning(source.topic, partition, record.key, record.value, _returning_headers(record), timestamp)
 
 

@@ -85,6 +85,7 @@ class Plan(NamedTuple):
         without_payload: Dead letters whose event stands only where it came from.
         foreign: Dead letters that came from none of the input topics, or that no worker wrote.
         refused: Dead letters whose topic would refuse the event now, for its size or its time.
+        expired: Dead letters whose topic would delete the event at once, for its age.
     """
 
     returning: list[Letter]
@@ -92,44 +93,58 @@ class Plan(NamedTuple):
     without_payload: list[Letter]
     foreign: list[Letter]
     refused: list[Letter]
+    expired: list[Letter]
 
     @property
     def obstacles(self) -> int:
         """How many cannot go back."""
-        return len(self.without_payload) + len(self.foreign) + len(self.refused)
+        return len(self.without_payload) + len(self.foreign) + len(self.refused) + len(self.expired)
 
 
-def plan(letters: Letters, choice: Choice, limits: Mapping[str, TopicLimits], now: int, *, again: bool) -> Plan:
+def plan(
+    letters: Letters,
+    choice: Choice,
+    limits: Mapping[str, TopicLimits],
+    kept: Mapping[str, int],
+    now: int,
+    *,
+    again: bool,
+    current_time: bool,
+) -> Plan:
     """Sort the dead letters that are meant by what would become of them.
 
     Args:
         letters: What the dead-letter topic holds.
         choice: Which are meant.
         limits: What each input topic refuses.
+        kept: For how many milliseconds it keeps a record.
         now: Milliseconds since 1970.
         again: Whether those go back once more that did before.
+        current_time: Whether they get the time at which they go back.
     """
-    made = Plan([], [], [], [], [])
+    made = Plan([], [], [], [], [], [])
     for letter in letters.found.values():
         if not choice.takes(letter):
             continue
         source = parse_source(letter.source)
+        timestamp = now if current_time or letter.source_timestamp is None else letter.source_timestamp
         if letter.place in letters.redriven and not again:
             made.before.append(letter)
         elif source is None or source.topic not in limits or not letter.code:
             made.foreign.append(letter)
         elif not letter.whole:
             made.without_payload.append(letter)
-        elif not _is_taken(letter, limits[source.topic], now):
+        elif not _is_taken(letter.size, timestamp, limits[source.topic], now):
             made.refused.append(letter)
+        elif now - timestamp > kept[source.topic]:
+            made.expired.append(letter)
         else:
             made.returning.append(letter)
     return made
 
 
-def _is_taken(letter: Letter, limits: TopicLimits, now: int) -> bool:
-    timestamp = now if letter.source_timestamp is None else letter.source_timestamp
-    return letter.size <= limits.max_bytes and now - limits.past_ms <= timestamp <= now + limits.future_ms
+def _is_taken(size: int, timestamp: int, limits: TopicLimits, now: int) -> bool:
+    return size <= limits.max_bytes and now - limits.past_ms <= timestamp <= now + limits.future_ms
 
 
 class Group(NamedTuple):

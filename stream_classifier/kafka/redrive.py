@@ -43,6 +43,8 @@ def redrive(
     chosen: Collection[Place],
     partitions: dict[str, int],
     limits: dict[str, TopicLimits],
+    *,
+    current_time: bool,
 ) -> Iterator[int]:
     """Publish the events of dead letters, but those that somebody else has redriven since they were read.
 
@@ -53,6 +55,7 @@ def redrive(
         chosen: Which dead letters; each has its payload, and came from an input topic.
         partitions: How many each input topic has.
         limits: What the input topics and the dead-letter topic refuse.
+        current_time: Whether the events get the time at which they go back.
 
     Yields:
         After each transaction, how many went back in it.
@@ -75,7 +78,8 @@ def redrive(
     records = contents(kafka, topic, first=first, ends=ends)
     for batch in _batches(record for record in records if (record.partition, record.offset) in left):
         done = [(record.partition, record.offset) for record in batch]
-        redriver.publish([*(returning(record, partitions) for record in batch), *notes(topic, done)])
+        events = [returning(record, partitions, current_time=current_time) for record in batch]
+        redriver.publish([*events, *notes(topic, done)])
         yield len(batch)
 
 
@@ -130,14 +134,9 @@ class Redriver:
         """
         self._failed.clear()
         self._call(self._producer.begin_transaction)
-        try:
-            for record in records:
-                self._produce(record)
-            self._call(self._producer.commit_transaction, _ANSWER_SECONDS)
-        except KeyboardInterrupt:
-            with contextlib.suppress(KafkaException):  # it may be committed already
-                self._producer.abort_transaction(_ANSWER_SECONDS)
-            raise
+        for record in records:
+            self._produce(record)
+        self._call(self._producer.commit_transaction, _ANSWER_SECONDS)
 
     def _produce(self, record: Returning) -> None:
         topic, partition, key, value, headers, timestamp = record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -160,6 +161,22 @@ class Topics:
                 future_ms=int(entries.get("message.timestamp.after.max.ms") or NEVER_MS),
             )
         return limits
+
+    def kept(self, names: Collection[str]) -> dict[str, int]:
+        """For how many milliseconds from its own timestamp on each topic keeps a record.
+
+        For ever where the broker gives records its own time, or this principal may not read the configuration.
+        """
+        resources = [admin.ConfigResource(admin.ResourceType.TOPIC, name) for name in names]
+        kept = dict.fromkeys(names, NEVER_MS)
+        for resource, future in self._admin.describe_configs(resources, request_timeout=self._patience).items():
+            with contextlib.suppress(KafkaException):
+                entries = {name: entry.value for name, entry in future.result().items()}
+                retention = int(entries.get("retention.ms") or -1)
+                deletes = "delete" in (entries.get("cleanup.policy") or "delete")
+                if deletes and retention >= 0 and entries.get("message.timestamp.type") != "LogAppendTime":
+                    kept[resource.name] = retention
+        return kept
 
     def ends(self, topic: str, partitions: int) -> dict[int, int]:
         """The offset after the last record of each partition, those of open transactions included.
