@@ -10,7 +10,7 @@ RUNTIME ?= cpu
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format wheel bench-plumbing bench-worker bench-delivery
+.PHONY: help install demo test inputs lint format wheel bench-plumbing bench-worker bench-delivery
 
 help:  ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -31,6 +31,9 @@ demo: install  ## Label sample tickets on a real Kafka, with nothing set up
 
 test: install  ## Run all tests, on a real Kafka
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+inputs: install  ## Label 1,000,000 generated inputs, and check each
+	STREAM_CLASSIFIER_TEST_INPUTS=1000000 $(BIN)/python -m pytest -s tests/test_generated_inputs.py $(PYTEST_ARGS)
 
 lint: install  ## Check style, types and import rules
 	$(BIN)/ruff check .

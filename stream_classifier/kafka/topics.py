@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from confluent_kafka import IsolationLevel, KafkaException, TopicCollection, TopicPartition, admin
 from confluent_kafka import KafkaError as ClientError
-from confluent_kafka import KafkaException, TopicCollection, admin
 
 from stream_classifier.errors import KafkaError
 from stream_classifier.events.outgoing import DEFAULT_MAX_BYTES, NEVER_MS, TopicLimits
@@ -192,6 +193,38 @@ class Topics:
                 future_ms=int(entries.get("message.timestamp.after.max.ms") or NEVER_MS),
             )
         return limits
+
+    def kept(self, names: Collection[str]) -> dict[str, int]:
+        """For how many milliseconds from its own timestamp on each topic keeps a record.
+
+        For ever where the broker gives records its own time, or this principal may not read the configuration.
+        """
+        resources = [admin.ConfigResource(admin.ResourceType.TOPIC, name) for name in names]
+        kept = dict.fromkeys(names, NEVER_MS)
+        for resource, future in self._admin.describe_configs(resources, request_timeout=self._patience).items():
+            with contextlib.suppress(KafkaException):
+                entries = {name: entry.value for name, entry in future.result().items()}
+                retention = int(entries.get("retention.ms") or -1)
+                deletes = "delete" in (entries.get("cleanup.policy") or "delete")
+                if deletes and retention >= 0 and entries.get("message.timestamp.type") != "LogAppendTime":
+                    kept[resource.name] = retention
+        return kept
+
+    def ends(self, topic: str, partitions: int) -> dict[int, int]:
+        """The offset after the last record of each partition, those of open transactions included.
+
+        Raises:
+            KafkaError: The cluster did not answer, or the topic must not be seen.
+        """
+        end = admin.OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the client says nothing of its type
+        wanted = dict.fromkeys((TopicPartition(topic, number) for number in range(partitions)), end)
+        futures = self._admin.list_offsets(
+            wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=self._patience
+        )
+        return {
+            at.partition: call(f"asking where {topic}/{at.partition} ends", future.result).offset
+            for at, future in futures.items()
+        }
 
     def group_operations(self, group: str) -> frozenset[str] | None:
         """What this principal may do with a consumer group; None when the broker does not say.
