@@ -19,7 +19,7 @@ import tiny_bundle
 from confluent_kafka.admin import AdminClient, NewTopic
 from in_and_out import everything_is_committed, nothing_is_lost
 from stream import PATIENCE, RunningWorker, Stream, header
-from test_worker_process import Process
+from worker_process import Process
 
 from stream_classifier.kafka.embedded import EmbeddedCluster
 from stream_classifier.kafka.embedded.java import provide_java
@@ -170,7 +170,7 @@ def test_memory_on_backlog(bootstrap_servers: str, make_topic: MakeTopic, tmp_pa
     }
     bundle = tiny_bundle.build(tmp_path / "bundle")
     stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle, delivery=delivery, settings=settings, partitions=4)
-    process = Process(stream, tmp_path / "worker.log")
+    process = Process(stream.config, tmp_path / "worker.log")
     try:
         process.until(process.is_ready, "ready")
         before = memory(process, "VmRSS")

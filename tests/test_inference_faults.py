@@ -18,7 +18,7 @@ import pytest
 import tiny_bundle
 from in_and_out import everything_is_committed, nothing_is_lost
 from stream import PATIENCE, RunningWorker, Stream, header
-from test_worker_process import Process
+from worker_process import Process
 
 from stream_classifier.classify.classifier import Classifier
 from stream_classifier.errors import ModelError, OutOfMemoryError, StalledError
@@ -307,7 +307,7 @@ def test_a_model_file_that_changes_on_disk(
     stream = make_stream(
         settings={"observability": {"port": 0, "log_format": "json", "log_level": "info"}, "cache": {"results": 0}}
     )
-    first = Process(stream, tmp_path / "first.log")
+    first = Process(stream.config, tmp_path / "first.log")
     try:
         first.until(first.is_ready, "ready")
         for change in (leave_alone, overwrite, cut_short, remove):
@@ -330,7 +330,7 @@ def test_a_model_file_that_changes_on_disk(
 
     tiny_bundle.build(bundle)
     overwrite(bundle / "model.onnx.data")
-    second = Process(stream, tmp_path / "second.log")
+    second = Process(stream.config, tmp_path / "second.log")
     assert second.popen.wait(PATIENCE) == 1
     (reason,) = [line["reason"] for line in second.lines() if line["level"] == "error"]
     assert f"{bundle / 'model.onnx.data'} is damaged or was changed" in reason

@@ -146,7 +146,7 @@ def redrive(
     choice = _choice(reason, source_topic, label_set, since, until)._replace(places=wanted)
     topics = Topics(settings.kafka)
     topics.reach()
-    partitions = topics.require(settings.input.topics)
+    partitions = topics.require(dict.fromkeys(settings.input.topics, "DESCRIBE" if dry_run else "WRITE"))
     limits = topics.limits([*settings.input.topics, settings.dead_letter.topic])
     letters = _read(settings)
     if missing := sorted(wanted - letters.found.keys()):

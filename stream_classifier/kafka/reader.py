@@ -83,7 +83,7 @@ def contents(
     """
     topics = Topics(kafka)
     topics.reach()
-    count = topics.require([topic])[topic]
+    count = topics.require({topic: "READ"})[topic]
     consumer = _consumer(kafka, tell_ends=True)
     known = topics.ends(topic, count) if wait_for_transactions else {}
     left: dict[int, int] = {}
