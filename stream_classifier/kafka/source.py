@@ -357,9 +357,9 @@ class Source:
     def _note_commit(self, error: ClientError | None, partitions: list[TopicPartition]) -> None:
         problems = [problem for problem in (error, *(at.error for at in partitions)) if problem is not None]
         if error is None:
-            self.marked |= {
-                Partition(at.topic, at.partition): at.metadata or "" for at in partitions if at.error is None
-            }
+            found = {Partition(at.topic, at.partition): at.metadata or "" for at in partitions if at.error is None}
+            # What comes late, for a partition that is gone, is nobody's mark any more.
+            self.marked |= {partition: mark for partition, mark in found.items() if partition in self._assigned}
         if not problems:
             self.commits.append(True)
         elif problems[0].code() != ClientError._NO_OFFSET:  # noqa: SLF001 - there was nothing to commit
