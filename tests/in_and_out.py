@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from confluent_kafka import KafkaError, KafkaException
 from stream import Stream, header
 
 if TYPE_CHECKING:
@@ -49,4 +50,10 @@ def _are_there_once(counted: Counter[str]) -> None:
 
 def everything_is_committed(stream: Stream) -> bool:
     """Whether the group has committed the end of each partition that holds anything."""
-    return stream.committed() == {number: end for number, end in stream.ends(stream.input).items() if end}
+    try:
+        committed = stream.committed()
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.COORDINATOR_LOAD_IN_PROGRESS:  # a broker that has just been started
+            return False
+        raise
+    return committed == {number: end for number, end in stream.ends(stream.input).items() if end}
