@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
-import urllib.request
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +14,7 @@ import orjson
 import pytest
 import tiny_bundle
 from stream import PATIENCE, Stream
+from worker_process import Process
 
 from stream_classifier.kafka.embedded import tool_command
 
@@ -27,49 +25,6 @@ if TYPE_CHECKING:
     from broker import MakeTopic
 
 A_USERS_WORD = "xyzzy-plugh"
-
-
-class Process:
-    """A `worker` command of its own."""
-
-    def __init__(self, stream: Stream, log: Path) -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("STREAM_CLASSIFIER_")}
-        self.log = log
-        with log.open("wb") as out:
-            self.popen = subprocess.Popen(
-                [sys.executable, "-m", "stream_classifier", "worker", "--config", str(stream.config)],
-                stdout=out,
-                stderr=out,
-                env=environment,
-            )
-
-    def lines(self) -> list[dict[str, Any]]:
-        complete = self.log.read_bytes().rpartition(b"\n")[0].splitlines()
-        return [orjson.loads(line) for line in complete]
-
-    def page(self, name: str) -> str:
-        address = next(line["metrics"] for line in self.lines() if "metrics" in line)
-        with urllib.request.urlopen(address.replace("/metrics", name), timeout=10) as answer:  # noqa: S310 - http
-            return str(answer.read().decode())
-
-    def until(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            assert self.popen.poll() is None, f"the worker ended: {self.log.read_text()}"
-            assert time.monotonic() < deadline, f"waited {PATIENCE:g} s in vain: {what}; {self.log.read_text()}"
-            time.sleep(0.02)
-
-    def is_ready(self) -> bool:
-        if not any("metrics" in line for line in self.lines()):
-            return False
-        try:
-            return self.page("/readyz") == "ok\n"
-        except OSError:
-            return False
-
-    def labelled(self) -> float:
-        found = re.findall(r"^stream_classifier_events_labelled_total{.*} (.*)$", self.page("/metrics"), re.MULTILINE)
-        return sum(map(float, found))
 
 
 @pytest.fixture
@@ -88,7 +43,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[Stream], Process]]:
     with contextlib.ExitStack() as stack:
 
         def start_one(stream: Stream) -> Process:
-            process = Process(stream, tmp_path / f"worker-{time.monotonic_ns()}.log")
+            process = Process(stream.config, tmp_path / f"worker-{time.monotonic_ns()}.log")
             stack.callback(process.popen.wait)
             stack.callback(process.popen.kill)
             return process
