@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from chaos.checker import Seen, compare
@@ -15,7 +17,7 @@ def event(offset: int, value: bytes = GOOD, *, partition: int = 0, key: bytes = 
     return Seen("in", partition, offset, key, value, (("trace", b"7"),), 1000)
 
 
-def result(of: Seen, offset: int, value: bytes = LABELLED, **changes: object) -> Seen:
+def result(of: Seen, offset: int, value: bytes = LABELLED, **changes: Any) -> Seen:
     source = f"in/{of.partition}/{of.offset}".encode()
     headers = (*of.headers, ("classifier-source", source))
     return of._replace(topic="out", offset=offset, value=value, headers=headers)._replace(**changes)
@@ -50,7 +52,8 @@ def test_a_second_result_is_counted_whichever_topic_it_is_in() -> None:
     [
         ({"value": LABELLED.replace(b"parcel", b"Parcel")}, "another value"),
         ({"value": LABELLED.replace(b" ,", b",")}, "another value"),
-        ({"value": LABELLED[:-1] + b',"more":1}'}, "a classification that is not JSON"),
+        ({"value": LABELLED[:-2] + b",}}"}, "a classification that is not JSON"),
+        ({"value": LABELLED[:-1] + b',"more":1}'}, "another value"),
         ({"value": LABELLED.replace(b"label", b"lable")}, "no label"),
         ({"value": GOOD}, "another value"),
         ({"value": None}, "another value"),
@@ -59,7 +62,7 @@ def test_a_second_result_is_counted_whichever_topic_it_is_in() -> None:
         ({"headers": (("classifier-source", b"in/0/0"),)}, "other headers"),
     ],
 )
-def test_a_result_that_is_not_the_events_own_bytes_is_told(changes: dict[str, object], problem: str) -> None:
+def test_a_result_that_is_not_the_events_own_bytes_is_told(changes: dict[str, Any], problem: str) -> None:
     assert compare(EVENTS, [OUTPUTS[0]._replace(**changes), *OUTPUTS[1:]], DEAD).altered == [f"in/0/0: {problem}"]
 
 

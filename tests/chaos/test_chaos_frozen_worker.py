@@ -14,6 +14,8 @@ from chaos.table import Row
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from worker_process import Process
+
     from chaos.size import Size
     from chaos.table import Table
 
@@ -31,6 +33,10 @@ def test_a_worker_that_was_frozen_past_its_session_commits_nothing_when_it_is_th
     """
     frozen = 0
     partitions = 4
+
+    def has_all(process: Process) -> bool:
+        return process.metric("assigned_partitions") == partitions
+
     with Scene(
         servers, tmp_path, bundle, delivery=delivery, protocol=protocol, seed=size.seed, partitions=partitions
     ) as scene:
@@ -45,10 +51,7 @@ def test_a_worker_that_was_frozen_past_its_session_commits_nothing_when_it_is_th
             time.sleep(chance.uniform(0.1, 0.6))
             scene.workers[victim].freeze()
             frozen += 1
-            all_of_them = float(partitions)
-            scene.until(
-                survivor, lambda process: process.metric("assigned_partitions") == all_of_them, "has taken over"
-            )
+            scene.until(survivor, has_all, "has taken over")
             scene.catch_up()
             time.sleep(chance.uniform(0, SESSION_MS / 1000))
             scene.workers[victim].thaw()
