@@ -6,16 +6,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self
 
-from confluent_kafka import (
-    OFFSET_BEGINNING,
-    Consumer,
-    ConsumerGroupTopicPartitions,
-    IsolationLevel,
-    KafkaException,
-    TopicPartition,
-)
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 from confluent_kafka import KafkaError as ClientError
-from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from chaos.checker import to_seen
 
@@ -25,7 +17,6 @@ if TYPE_CHECKING:
     from chaos.load import Load
 
 PATIENCE = 90.0
-_LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 class Coverage:
@@ -77,7 +68,7 @@ class Watcher:
         self.samples = 0
         self.early_commits: list[str] = []
         self._input, *self._results = topics
-        self._group = group
+        self._inputs: list[int] = []
         self._load = load
         self._coverage = Coverage()
         quiet: dict[str, str | int | float | bool] = {
@@ -85,7 +76,8 @@ class Watcher:
             "log_level": 0,
             "reconnect.backoff.max.ms": 500,
         }
-        self._admin = AdminClient(quiet)
+        # Asks only, and never joins the group whose offsets it asks for.
+        self._asking = Consumer(quiet | {"group.id": group, "isolation.level": "read_uncommitted"})
         self._consumer = Consumer(
             quiet
             | {
@@ -104,6 +96,7 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="watcher")
 
     def __enter__(self) -> Self:
+        self._inputs = list(self._consumer.list_topics(self._input, timeout=30).topics[self._input].partitions)
         for topic in self._results:
             for number in self._consumer.list_topics(topic, timeout=30).topics[topic].partitions:
                 self._positions[topic, number] = 0
@@ -115,6 +108,7 @@ class Watcher:
         self._ended.set()
         self._thread.join()
         self._consumer.close()
+        self._asking.close()
 
     def until_done(self, ends: dict[int, int], look: Callable[[], None], patience: float = PATIENCE) -> None:
         """Wait until all inputs below these offsets have results.
@@ -171,15 +165,11 @@ class Watcher:
     def _sample(self) -> None:
         """Note what is committed, and after that up to where the results must be read to judge it."""
         try:
-            request = ConsumerGroupTopicPartitions(self._group)
-            answer = self._admin.list_consumer_group_offsets([request], request_timeout=2)[self._group].result()
-            committed = {found.partition: found.offset for found in answer.topic_partitions if found.offset > 0}
-            latest = self._admin.list_offsets(
-                {TopicPartition(*at): _LATEST for at in self._positions},
-                isolation_level=IsolationLevel.READ_UNCOMMITTED,
-                request_timeout=2,
-            )
-            ends = {(at.topic, at.partition): answer.result().offset for at, answer in latest.items()}
+            inputs = [TopicPartition(self._input, number) for number in self._inputs]
+            committed = {
+                found.partition: found.offset for found in self._asking.committed(inputs, 2) if found.offset > 0
+            }
+            ends = {at: self._asking.get_watermark_offsets(TopicPartition(*at), 2)[1] for at in self._positions}
         except KafkaException:
             return  # the brokers have other worries; the next sample will do
         if committed:
@@ -187,7 +177,9 @@ class Watcher:
 
     def _check_samples(self) -> None:
         while self._due and all(self._positions[at] >= end for at, end in self._due[0][1].items()):
-            committed, _ = self._due.pop(0)
+            committed, ends = self._due.pop(0)
             self.samples += 1
             if not self._coverage.reaches(committed):
-                self.early_commits.append(f"{self._input}: committed {committed}, results {self._coverage.low}")
+                self.early_commits.append(
+                    f"{self._input}: committed {committed}, results {self._coverage.low} {ends} {self._positions}"
+                )
