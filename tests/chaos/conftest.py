@@ -62,7 +62,7 @@ def size() -> Size:
 @pytest.fixture(autouse=True)
 def _seed_is_told(size: Size) -> None:
     """A failing test shows this."""
-    print(f"play it again: make chaos SEED={size.seed}" + f" ROUNDS={size.rounds}" * bool(size.rounds))  # noqa: T201
+    print(f"play it again: make chaos SEED={size.seed}" + f" ROUNDS={size.rounds}" * bool(size.rounds))
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ALO_CLASSIC, ALO_CONSUMER = ("at_least_once", "classic"), ("at_least_once", "consumer")
+EO_CLASSIC, EO_CONSUMER = ("exactly_once", "classic"), ("exactly_once", "consumer")
+
 
 @dataclass(frozen=True)
 class Size:
@@ -49,3 +52,8 @@ def asked_for() -> Size:
         seed=int(os.environ.get("CHAOS_SEED") or secrets.randbelow(10**6)),
         rounds=int(rounds) if rounds else None,
     )
+
+
+def modes(*short: tuple[str, str]) -> list[tuple[str, str]]:
+    """Which modes of delivery a test runs with, and which group protocols: these, and all of them with `make chaos`."""
+    return [ALO_CLASSIC, ALO_CONSUMER, EO_CLASSIC, EO_CONSUMER] if asked_for().full else list(short)

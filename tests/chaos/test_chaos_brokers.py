@@ -14,6 +14,7 @@ import pytest
 from chaos.brokers import TRANSACTIONS, Brokers
 from chaos.probe import Probe
 from chaos.scene import MOST_DUPLICATES, SESSION_MS, Scene
+from chaos.size import ALO_CLASSIC, ALO_CONSUMER, EO_CLASSIC, asked_for
 from chaos.table import Row
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 MOST_MORE_MEMORY = 64_000_000
 """Bytes. Of the clients' queues; what they may hold is bounded by their settings, not by how long an outage lasts."""
+
+PAIRS = [(ALO_CLASSIC, ALO_CONSUMER), (ALO_CONSUMER, EO_CLASSIC)][: 2 if asked_for().full else 1]
 
 
 class Siege:
@@ -99,15 +102,10 @@ class Siege:
             assert max(verdict.steps_back.values(), default=0) <= again
 
 
-@pytest.fixture(params=[0, 1], ids=["first_modes", "other_modes"])
+@pytest.fixture(params=PAIRS, ids=["-and-".join("_".join(mode) for mode in pair) for pair in PAIRS])
 def siege(
     request: pytest.FixtureRequest, cluster: EmbeddedCluster, bundle: Path, tmp_path: Path, size: Size, table: Table
 ) -> Iterator[Siege]:
-    if request.param and not size.full:
-        pytest.skip("the other half of the modes is for `make chaos`")
-    modes = [("at_least_once", "classic"), ("at_least_once", "consumer")]
-    if request.param:
-        modes = [("at_least_once", "consumer"), ("exactly_once", "classic")]
     brokers = Brokers(cluster)
     with contextlib.ExitStack() as stack:
         stack.callback(brokers.heal)
@@ -124,7 +122,7 @@ def siege(
                     rate=0.5,
                 )
             )
-            for delivery, protocol in modes
+            for delivery, protocol in request.param
         ]
         for scene in scenes:
             scene.start("worker")

@@ -9,6 +9,7 @@ import pytest
 
 from chaos.checker import read
 from chaos.scene import MOST_DUPLICATES, SESSION_MS, Scene
+from chaos.size import ALO_CLASSIC, EO_CONSUMER, modes
 from chaos.table import Row
 
 if TYPE_CHECKING:
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("protocol", ["classic", "consumer"])
-@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+@pytest.mark.parametrize(("delivery", "protocol"), modes(ALO_CLASSIC, EO_CONSUMER))
 def test_a_worker_that_was_frozen_past_its_session_commits_nothing_when_it_is_thawed(
     delivery: str, protocol: str, servers: str, bundle: Path, tmp_path: Path, size: Size, table: Table
 ) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chaos.scene import MOST_DUPLICATES, Scene
+from chaos.size import ALO_CONSUMER, EO_CLASSIC, modes
 from chaos.table import Row
 
 if TYPE_CHECKING:
@@ -98,15 +99,7 @@ SCRIPTS = (
 
 
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize(
-    ("delivery", "protocol"),
-    [
-        ("at_least_once", "classic"),
-        ("at_least_once", "consumer"),
-        ("exactly_once", "classic"),
-        ("exactly_once", "consumer"),
-    ],
-)
+@pytest.mark.parametrize(("delivery", "protocol"), modes(ALO_CONSUMER, EO_CLASSIC))
 def test_kill_9_of_a_worker_at_random_moments(
     delivery: str, protocol: str, servers: str, bundle: Path, tmp_path: Path, size: Size, table: Table
 ) -> None:
@@ -114,10 +107,10 @@ def test_kill_9_of_a_worker_at_random_moments(
     kills = 0
     with Scene(servers, tmp_path, bundle, delivery=delivery, protocol=protocol, seed=size.seed) as scene:
         attack = Attack(scene)
-        for number, (seed, chance) in enumerate(size.seeds(3, 200)):
+        for number, (seed, chance) in enumerate(size.seeds(6, 200)):
             scene.load.round = seed
             script = SCRIPTS[number] if number < len(SCRIPTS) and size.rounds != 1 else chance.choice(SCRIPTS)
-            print(f"seed {seed}: {script.__name__}")  # noqa: T201 - for whoever plays it again
+            print(f"seed {seed}: {script.__name__}")
             script(attack, chance)
             kills += 1 + (script is Attack.while_it_starts)
             scene.catch_up()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chaos.scene import MOST_DUPLICATES, Scene
+from chaos.size import ALO_CLASSIC, EO_CONSUMER, modes
 from chaos.table import Row
 
 if TYPE_CHECKING:
@@ -20,8 +21,7 @@ _MOST_WORKERS = 4
 
 
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("protocol", ["classic", "consumer"])
-@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+@pytest.mark.parametrize(("delivery", "protocol"), modes(ALO_CLASSIC, EO_CONSUMER))
 def test_workers_that_join_and_leave_every_few_seconds_for_minutes(
     delivery: str, protocol: str, servers: str, bundle: Path, tmp_path: Path, size: Size, table: Table
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Self
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
@@ -54,21 +55,24 @@ class Watcher:
     Attributes:
         longest_stall: Seconds for which no new result came of an input partition while one of its events waited.
         samples: How many times the group's committed offsets were compared with the results.
+        unanswered: Why samples could not be taken, and how often.
         early_commits: Commits past an event that had no result at that moment.
 
     Args:
         servers: The brokers.
         topics: Input, output and dead letters.
+        partitions: Of each of them.
         group: The workers' consumer group.
         load: What is published.
     """
 
-    def __init__(self, servers: str, topics: tuple[str, str, str], group: str, load: Load) -> None:
+    def __init__(self, servers: str, topics: tuple[str, str, str], partitions: int, group: str, load: Load) -> None:
         self.longest_stall = 0.0
         self.samples = 0
+        self.unanswered: Counter[str] = Counter()
         self.early_commits: list[str] = []
         self._input, *self._results = topics
-        self._inputs: list[int] = []
+        self._inputs = [TopicPartition(self._input, number) for number in range(partitions)]
         self._load = load
         self._coverage = Coverage()
         quiet: dict[str, str | int | float | bool] = {
@@ -88,7 +92,7 @@ class Watcher:
                 "fetch.wait.max.ms": 100,
             }
         )
-        self._positions: dict[tuple[str, int], int] = {}
+        self._positions = {(topic, number): 0 for topic in self._results for number in range(partitions)}
         self._due: list[tuple[dict[int, int], dict[tuple[str, int], int]]] = []
         self._stood: dict[int, tuple[int, float]] = {}
         self._sample_at = 0.0
@@ -96,10 +100,6 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="watcher")
 
     def __enter__(self) -> Self:
-        self._inputs = list(self._consumer.list_topics(self._input, timeout=30).topics[self._input].partitions)
-        for topic in self._results:
-            for number in self._consumer.list_topics(topic, timeout=30).topics[topic].partitions:
-                self._positions[topic, number] = 0
         self._consumer.assign([TopicPartition(*at, OFFSET_BEGINNING) for at in self._positions])
         self._thread.start()
         return self
@@ -131,6 +131,14 @@ class Watcher:
     def distinct(self) -> int:
         """How many inputs have a result."""
         return self._coverage.distinct
+
+    def until_sampled(self) -> None:
+        """Wait until the offsets that are committed by now were compared with the results."""
+        deadline, wanted = time.monotonic() + PATIENCE, self.samples + len(self._due) + 2
+        while self.samples < wanted:
+            assert self._thread.is_alive(), "the watcher failed"
+            assert time.monotonic() < deadline, f"{self.samples} samples, and not {self.unanswered}, {self._due[:1]}"
+            time.sleep(0.02)
 
     def _run(self) -> None:
         while not self._ended.is_set():
@@ -165,13 +173,13 @@ class Watcher:
     def _sample(self) -> None:
         """Note what is committed, and after that up to where the results must be read to judge it."""
         try:
-            inputs = [TopicPartition(self._input, number) for number in self._inputs]
             committed = {
-                found.partition: found.offset for found in self._asking.committed(inputs, 2) if found.offset > 0
+                found.partition: found.offset for found in self._asking.committed(self._inputs, 2) if found.offset > 0
             }
             ends = {at: self._asking.get_watermark_offsets(TopicPartition(*at), 2)[1] for at in self._positions}
-        except KafkaException:
-            return  # the brokers have other worries; the next sample will do
+        except KafkaException as error:
+            self.unanswered[error.args[0].name()] += 1  # the brokers have other worries; the next sample will do
+            return
         if committed:
             self._due.append((committed, ends))
 
