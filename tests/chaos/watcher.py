@@ -173,6 +173,7 @@ class Watcher:
     def _sample(self) -> None:
         """Note what is committed, and after that up to where the results must be read to judge it."""
         try:
+            self._asking.list_topics(timeout=2)  # by itself it does not look for leaders that have moved
             committed = {
                 found.partition: found.offset for found in self._asking.committed(self._inputs, 2) if found.offset > 0
             }
