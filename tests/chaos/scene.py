@@ -111,8 +111,7 @@ class Scene:
             environment: More settings, as environment variables less their prefix.
         """
         environment = {f"STREAM_CLASSIFIER_{key}": value for key, value in environment.items()}
-        if self.delivery != "at_least_once":
-            environment["STREAM_CLASSIFIER_DELIVERY"] = self.delivery
+        environment["STREAM_CLASSIFIER_DELIVERY"] = self.delivery
         if instance_id is not None:
             environment["STREAM_CLASSIFIER_KAFKA__INSTANCE_ID"] = instance_id
         self._environments[name] = environment
