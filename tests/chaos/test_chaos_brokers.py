@@ -14,7 +14,7 @@ import pytest
 from chaos.brokers import TRANSACTIONS, Brokers
 from chaos.probe import Probe
 from chaos.scene import MOST_DUPLICATES, SESSION_MS, Scene
-from chaos.size import ALO_CLASSIC, ALO_CONSUMER, EO_CLASSIC, asked_for
+from chaos.size import ALO_CLASSIC, ALO_CONSUMER, EO_CLASSIC, EO_CONSUMER, asked_for
 from chaos.table import Row
 
 if TYPE_CHECKING:
