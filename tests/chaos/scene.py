@@ -25,6 +25,8 @@ MOST_DUPLICATES = 2 * MAX_IN_FLIGHT
 """Of one crash: what was in flight, and what was acknowledged since the last commit, which is never more."""
 
 SESSION_MS = 2500
+TRANSACTION_MS = 4000
+"""For so long, a transaction that a killed worker left open holds up who reads committed records, and who takes over."""
 
 
 class Scene:
@@ -79,6 +81,7 @@ class Scene:
                 "group_protocol": protocol,
                 "commit_interval_ms": 200,
                 "consumer": consumer,
+                "producer": {"transaction.timeout.ms": TRANSACTION_MS} if delivery == "exactly_once" else {},
             },
             "batch": {"max_events": 16, "max_wait_ms": 5, "max_in_flight": MAX_IN_FLIGHT},
             "model": {"path": str(bundle), "threads": 1},
