@@ -26,7 +26,7 @@ MOST_DUPLICATES = 2 * MAX_IN_FLIGHT
 
 SESSION_MS = 2500
 TRANSACTION_MS = 4000
-"""For so long, a transaction that a killed worker left open holds up who reads committed records, and who takes over."""
+"""For so long, a transaction that a killed worker left open holds up those who read committed records or take over."""
 
 
 class Scene:
