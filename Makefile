@@ -8,9 +8,15 @@ BIN := $(VENV)/bin
 RUNTIME ?= cpu
 # More for pytest: make test PYTEST_ARGS='-k ledger'
 PYTEST_ARGS ?=
+# One fault, one seed, so many rounds
+CHAOS ?=
+SEED ?=
+ROUNDS ?=
+SECONDS ?= 3600
+DELIVERY ?= at_least_once
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test inputs lint format wheel bench-plumbing bench-worker bench-delivery
+.PHONY: help install demo test inputs chaos soak lint format wheel bench-plumbing bench-worker bench-delivery
 
 help:  ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -34,6 +40,12 @@ test: install  ## Run all tests, on a real Kafka
 
 inputs: install  ## Label 1,000,000 generated inputs, and check each
 	STREAM_CLASSIFIER_TEST_INPUTS=1000000 $(BIN)/python -m pytest -s tests/test_generated_inputs.py $(PYTEST_ARGS)
+
+chaos: install  ## Break everything, for long: make chaos SEED=7 ROUNDS=20 CHAOS='-k frozen'
+	CHAOS=full CHAOS_SEED=$(SEED) CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/chaos -p no:randomly $(CHAOS)
+
+soak: install  ## Watch one worker under load for an hour: make soak SECONDS=600 DELIVERY=exactly_once
+	PYTHONPATH=tests $(BIN)/python -m chaos.soak --seconds $(SECONDS) --delivery $(DELIVERY)
 
 lint: install  ## Check style, types and import rules
 	$(BIN)/ruff check .

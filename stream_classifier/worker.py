@@ -305,6 +305,10 @@ class Worker:
 
     # When the assignment changes: called inside Source.poll and Source.close ------------------------------------------
 
+    def waits(self, seconds: float) -> None:
+        """Not count this as standing still."""
+        self._health.progress(self._clock(), seconds + _LOOP_SECONDS)
+
     def assigned(self, starts: Mapping[Partition, Start]) -> None:
         """Open a lane for each new partition."""
         self._metrics.rebalances.labels("assigned").inc()

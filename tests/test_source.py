@@ -25,6 +25,9 @@ class Assignment:
     def __init__(self) -> None:
         self.partitions: set[Partition] = set()
 
+    def waits(self, seconds: float) -> None:
+        """Wait."""
+
     def assigned(self, starts: Mapping[Partition, Start]) -> None:
         self.partitions.update(starts)
 

@@ -5,14 +5,15 @@ Owned by one thread. Rebalances are answered inside `poll`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+import time
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import orjson
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka import KafkaError as ClientError
 
 from stream_classifier.errors import KafkaError
-from stream_classifier.kafka.clients import build, call, consumer_properties, failure, is_permanent
+from stream_classifier.kafka.clients import build, consumer_properties, failure, is_permanent
 from stream_classifier.kafka.messages import to_record
 from stream_classifier.ledger import Partition
 from stream_classifier.marks import Mark, read_mark
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from stream_classifier.events.record import Record
     from stream_classifier.settings import InputSettings, KafkaSettings
 
-_NETWORK_SECONDS = 30.0
+AnswerT = TypeVar("AnswerT")
+
+_NETWORK_SECONDS = 120.0  # that a broker may be away for in the middle of a rebalance
+_AGAIN_SECONDS = 0.1
 _STEP_SECONDS = 0.5  # that a question may keep the worker's thread when it can be asked again
 _METADATA_HEADER = len(b"CGMDv2:") + 4  # librdkafka's form: these, the generation, then names that end with a zero
 
@@ -42,6 +46,9 @@ class Start(NamedTuple):
 
 class Rebalance(Protocol):
     """Whoever holds events of the assigned partitions. Called inside `Source.poll` and `Source.close`."""
+
+    def waits(self, seconds: float) -> None:
+        """An answer of a broker is about to be waited for, so long at most."""
 
     def assigned(self, starts: Mapping[Partition, Start]) -> None:
         """These partitions were added."""
@@ -172,15 +179,19 @@ class Source:
 
     def _watermarks(self, partition: Partition) -> tuple[int, int]:
         at, doing = TopicPartition(*partition), f"asking for the offsets of {partition.topic}/{partition.number}"
-        try:
-            found = self._consumer.get_watermark_offsets(at, timeout=_NETWORK_SECONDS)
-        except KafkaException as error:
-            if error.args[0].code() != ClientError._UNKNOWN_PARTITION:  # noqa: SLF001 - its name
-                raise failure(error.args[0], doing) from None
-            # Added since the client looked at the topic.
-            call(doing, self._consumer.list_topics, partition.topic, timeout=_NETWORK_SECONDS)
-            found = call(doing, self._consumer.get_watermark_offsets, at, timeout=_NETWORK_SECONDS)
-        return int(found[0]), int(found[1])
+
+        def ask(seconds: float) -> tuple[int, int]:
+            try:
+                found = self._consumer.get_watermark_offsets(at, timeout=seconds)
+            except KafkaException as error:
+                if error.args[0].code() != ClientError._UNKNOWN_PARTITION:  # noqa: SLF001 - its name
+                    raise
+                # Added since the client looked at the topic.
+                self._consumer.list_topics(partition.topic, timeout=seconds)
+                found = self._consumer.get_watermark_offsets(at, timeout=seconds)
+            return int(found[0]), int(found[1])
+
+        return _patiently(doing, ask)
 
     def _note_gap(self, gap: Gap) -> None:
         if self._reading.on_gap == "stop":
@@ -280,10 +291,9 @@ class Source:
         self.joined = True
         if not partitions or self._closing:  # a client that is being closed would wait in vain for what it asks
             return
+        self._rebalance.waits(_NETWORK_SECONDS)
         starts: dict[Partition, Start] = {}
-        for found in self._consumer.committed(partitions, timeout=_NETWORK_SECONDS):
-            if found.error is not None:
-                raise failure(found.error, "reading the group's committed offsets")
+        for found in self._committed(partitions):
             partition = Partition(found.topic, found.partition)
             starts[partition] = self._start(partition, found.offset, read_mark(found.metadata))
         placed = [TopicPartition(*partition, start.position) for partition, start in starts.items()]
@@ -292,6 +302,16 @@ class Source:
         self._consumer.incremental_assign(placed)
         # The client remembers a pause beyond the assignment that it was made in.
         self._consumer.resume(placed)
+
+    def _committed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        def ask(seconds: float) -> list[TopicPartition]:
+            found: list[TopicPartition] = self._consumer.committed(partitions, timeout=seconds)
+            for at in found:
+                if at.error is not None:
+                    raise KafkaException(at.error)
+            return found
+
+        return _patiently("reading the group's committed offsets", ask)
 
     def _start(self, partition: Partition, committed: int, mark: Mark) -> Start:
         low, high = self._watermarks(partition)
@@ -311,12 +331,12 @@ class Source:
 
     def _partitions_at_first(self, topic: str) -> int:
         """How many partitions a topic had when the group began with it: other members may have done so already."""
-        known = call("asking for the partitions", self._consumer.list_topics, topic, timeout=_NETWORK_SECONDS)
+        known = _patiently(
+            "asking for the partitions", lambda seconds: self._consumer.list_topics(topic, timeout=seconds)
+        )
         count = len(known.topics[topic].partitions)
         everywhere = [TopicPartition(topic, number) for number in range(count)]
-        found = call(
-            "reading the group's committed offsets", self._consumer.committed, everywhere, timeout=_NETWORK_SECONDS
-        )
+        found = self._committed(everywhere)
         return min((mark.partitions for at in found if (mark := read_mark(at.metadata)).partitions), default=count)
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
@@ -384,3 +404,23 @@ class Source:
 
 def _placed(offsets: Mapping[Partition, tuple[int, str]]) -> list[TopicPartition]:
     return [TopicPartition(*partition, offset, mark) for partition, (offset, mark) in offsets.items()]
+
+
+def _patiently(doing: str, ask: Callable[[float], AnswerT]) -> AnswerT:
+    """Ask a broker, and again when it went away meanwhile.
+
+    Args:
+        doing: For the error.
+        ask: Takes the seconds that are left.
+
+    Raises:
+        KafkaError: It refuses, or none has answered within `_NETWORK_SECONDS`.
+    """
+    end = time.monotonic() + _NETWORK_SECONDS
+    while True:
+        try:
+            return ask(max(_AGAIN_SECONDS, end - time.monotonic()))
+        except KafkaException as error:
+            if is_permanent(error.args[0]) or time.monotonic() > end:
+                raise failure(error.args[0], doing) from None
+        time.sleep(_AGAIN_SECONDS)
