@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from stream_classifier.delivery import InFlight, Outcome
     from stream_classifier.events.record import Record
-    from stream_classifier.kafka.source import Source, Start
+    from stream_classifier.kafka.source import Source
+    from stream_classifier.kafka.starts import Start
     from stream_classifier.ledger import Lane, Ledger, Partition
 
 _AGAIN_SECONDS = 1.0  # after which a mark that was not acknowledged is sent again

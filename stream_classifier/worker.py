@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from stream_classifier.classify.classifier import Classified
     from stream_classifier.events.record import Record
     from stream_classifier.health import Health
-    from stream_classifier.kafka.source import Start
+    from stream_classifier.kafka.starts import Start
     from stream_classifier.metrics import Metrics
     from stream_classifier.settings import Settings
 

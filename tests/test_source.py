@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from broker import MakeTopic, NameTopic
 
-    from stream_classifier.kafka.source import Start
+    from stream_classifier.kafka.starts import Start
     from stream_classifier.ledger import Partition
 
 

@@ -5,8 +5,7 @@ Owned by one thread. Rebalances are answered inside `poll`.
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 import orjson
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
@@ -15,8 +14,8 @@ from confluent_kafka import KafkaError as ClientError
 from stream_classifier.errors import KafkaError
 from stream_classifier.kafka.clients import build, consumer_properties, failure, is_permanent
 from stream_classifier.kafka.messages import to_record
+from stream_classifier.kafka.starts import PATIENCE_SECONDS, Gap, Start, Starts
 from stream_classifier.ledger import Partition
-from stream_classifier.marks import Mark, read_mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -24,24 +23,8 @@ if TYPE_CHECKING:
     from stream_classifier.events.record import Record
     from stream_classifier.settings import InputSettings, KafkaSettings
 
-AnswerT = TypeVar("AnswerT")
-
-_NETWORK_SECONDS = 120.0  # that a broker may be away for in the middle of a rebalance
-_AGAIN_SECONDS = 0.1
 _STEP_SECONDS = 0.5  # that a question may keep the worker's thread when it can be asked again
 _METADATA_HEADER = len(b"CGMDv2:") + 4  # librdkafka's form: these, the generation, then names that end with a zero
-
-
-class Start(NamedTuple):
-    """Where reading a partition begins.
-
-    Attributes:
-        position: The first offset that is read, if it is there.
-        mark: What was found beside the committed offset.
-    """
-
-    position: int
-    mark: Mark
 
 
 class Rebalance(Protocol):
@@ -60,20 +43,11 @@ class Rebalance(Protocol):
         """These are gone already, and may be another's: nothing of them may be committed."""
 
 
-class Gap(NamedTuple):
-    """Events that retention deleted before they were read."""
-
-    partition: Partition
-    wanted: int
-    found: int
-
-
 class Source:
     """The worker's consumer.
 
     Attributes:
         ends: Partitions whose end was reached since they were last asked for, with the position there.
-        gaps: Gaps that were passed over since they were last asked for (`input.on_gap: continue`).
         commits: For each commit that was answered since they were last asked for, whether it went well.
         errors: Names of errors that the client mends by itself, since they were last asked for.
         marked: The mark beside each partition's offset that the group has acknowledged last.
@@ -87,13 +61,13 @@ class Source:
 
     def __init__(self, kafka: KafkaSettings, reading: InputSettings, rebalance: Rebalance) -> None:
         self.ends: dict[Partition, int] = {}
-        self.gaps: list[Gap] = []
         self.commits: list[bool] = []
         self.errors: list[str] = []
         self.marked: dict[Partition, str] = {}
         self.joined = False
         self._closing = False
-        self._reading = reading
+        self._topics = list(reading.topics)
+        self._starts = Starts(kafka, reading)
         self._rebalance = rebalance
         self._paused: frozenset[Partition] = frozenset()
         self._assigned: set[Partition] = set()
@@ -113,7 +87,7 @@ class Source:
     def subscribe(self) -> None:
         """Join the group."""
         self._consumer.subscribe(
-            list(self._reading.topics),
+            self._topics,
             on_assign=self._guard(self._on_assign),
             on_revoke=self._guard(self._on_revoke),
             on_lost=self._guard(self._on_lost),
@@ -169,38 +143,13 @@ class Source:
 
     def _pass_gap(self, partition: Partition, error: ClientError) -> None:
         wanted = self._consumer.position([TopicPartition(*partition)])[0].offset
-        low, _ = self._watermarks(partition)
+        low, _ = self._starts.ranges([partition])[partition]
         if low <= wanted:
             raise failure(error, f"consuming {partition.topic}/{partition.number}")
-        self._note_gap(Gap(partition, max(wanted, 0), low))
+        self._starts.note_gap(Gap(partition, max(wanted, 0), low))
         # A seek is refused in this state of the client.
         self._consumer.incremental_unassign([TopicPartition(*partition)])
         self._consumer.incremental_assign([TopicPartition(*partition, low)])
-
-    def _watermarks(self, partition: Partition) -> tuple[int, int]:
-        at, doing = TopicPartition(*partition), f"asking for the offsets of {partition.topic}/{partition.number}"
-
-        def ask(seconds: float) -> tuple[int, int]:
-            try:
-                found = self._consumer.get_watermark_offsets(at, timeout=seconds)
-            except KafkaException as error:
-                if error.args[0].code() != ClientError._UNKNOWN_PARTITION:  # noqa: SLF001 - its name
-                    raise
-                # Added since the client looked at the topic.
-                self._consumer.list_topics(partition.topic, timeout=seconds)
-                found = self._consumer.get_watermark_offsets(at, timeout=seconds)
-            return int(found[0]), int(found[1])
-
-        return _patiently(doing, ask)
-
-    def _note_gap(self, gap: Gap) -> None:
-        if self._reading.on_gap == "stop":
-            topic, number = gap.partition
-            raise KafkaError(
-                f"{topic}/{number}: the next event to label is {gap.wanted}, the first one still there is {gap.found}: "
-                f"retention deleted events before they were labelled; `input.on_gap: continue` goes on without them"
-            )
-        self.gaps.append(gap)
 
     def pause(self, partitions: frozenset[Partition]) -> None:
         """Fetch from every assigned partition but these."""
@@ -210,6 +159,11 @@ class Source:
         if less := (self._paused - wanted) & self._assigned:
             self._consumer.resume([TopicPartition(*partition) for partition in less])
         self._paused = wanted
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """Gaps that were passed over since the list was emptied (`input.on_gap: continue`)."""
+        return self._starts.gaps
 
     @property
     def paused(self) -> int:
@@ -291,53 +245,14 @@ class Source:
         self.joined = True
         if not partitions or self._closing:  # a client that is being closed would wait in vain for what it asks
             return
-        self._rebalance.waits(_NETWORK_SECONDS)
-        starts: dict[Partition, Start] = {}
-        for found in self._committed(partitions):
-            partition = Partition(found.topic, found.partition)
-            starts[partition] = self._start(partition, found.offset, read_mark(found.metadata))
+        self._rebalance.waits(2 * PATIENCE_SECONDS)
+        starts = self._starts.of(self._consumer, partitions)
         placed = [TopicPartition(*partition, start.position) for partition, start in starts.items()]
         self._assigned.update(starts)
         self._rebalance.assigned(starts)
         self._consumer.incremental_assign(placed)
         # The client remembers a pause beyond the assignment that it was made in.
         self._consumer.resume(placed)
-
-    def _committed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        def ask(seconds: float) -> list[TopicPartition]:
-            found: list[TopicPartition] = self._consumer.committed(partitions, timeout=seconds)
-            for at in found:
-                if at.error is not None:
-                    raise KafkaException(at.error)
-            return found
-
-        return _patiently("reading the group's committed offsets", ask)
-
-    def _start(self, partition: Partition, committed: int, mark: Mark) -> Start:
-        low, high = self._watermarks(partition)
-        if committed < 0:
-            mark = Mark(self._partitions_at_first(partition.topic))
-            new = partition.number >= mark.partitions
-            return Start(low if new or self._reading.start_at == "earliest" else high, mark)
-        if committed > high:
-            raise KafkaError(
-                f"{partition.topic}/{partition.number}: the group has committed {committed}, the topic ends at {high}: "
-                "was it made anew? Reset the group's offsets, or take another kafka.group_id"
-            )
-        if committed < low:
-            self._note_gap(Gap(partition, committed, low))
-            return Start(low, mark)
-        return Start(committed, mark)
-
-    def _partitions_at_first(self, topic: str) -> int:
-        """How many partitions a topic had when the group began with it: other members may have done so already."""
-        known = _patiently(
-            "asking for the partitions", lambda seconds: self._consumer.list_topics(topic, timeout=seconds)
-        )
-        count = len(known.topics[topic].partitions)
-        everywhere = [TopicPartition(topic, number) for number in range(count)]
-        found = self._committed(everywhere)
-        return min((mark.partitions for at in found if (mark := read_mark(at.metadata)).partitions), default=count)
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._give_up(partitions, self._rebalance.revoked)
@@ -404,23 +319,3 @@ class Source:
 
 def _placed(offsets: Mapping[Partition, tuple[int, str]]) -> list[TopicPartition]:
     return [TopicPartition(*partition, offset, mark) for partition, (offset, mark) in offsets.items()]
-
-
-def _patiently(doing: str, ask: Callable[[float], AnswerT]) -> AnswerT:
-    """Ask a broker, and again when it went away meanwhile.
-
-    Args:
-        doing: For the error.
-        ask: Takes the seconds that are left.
-
-    Raises:
-        KafkaError: It refuses, or none has answered within `_NETWORK_SECONDS`.
-    """
-    end = time.monotonic() + _NETWORK_SECONDS
-    while True:
-        try:
-            return ask(max(_AGAIN_SECONDS, end - time.monotonic()))
-        except KafkaException as error:
-            if is_permanent(error.args[0]) or time.monotonic() > end:
-                raise failure(error.args[0], doing) from None
-        time.sleep(_AGAIN_SECONDS)
