@@ -2,7 +2,8 @@
 
 What the broker is asked here is asked while the consumer is inside one of its callbacks, so it is asked by a client of
 its own: after a `list_topics` of the consumer's, the next of its callbacks would end the process (confluent-kafka 2.16
-loses track of the thread).
+loses track of the thread). It is a new one for each question: an old one would go on asking the leaders that it knows,
+and one of them may be gone.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Starts:
     def __init__(self, kafka: KafkaSettings, reading: InputSettings) -> None:
         self.gaps: list[Gap] = []
         self._reading = reading
-        self._admin = build(AdminClient, common_properties(kafka))
+        self._properties = common_properties(kafka)
 
     def of(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> dict[Partition, Start]:
         """Where these begin.
@@ -110,7 +111,7 @@ class Starts:
     def _partitions_at_first(self, consumer: Consumer, topic: str) -> int:
         """How many partitions a topic had when the group began with it: other members may have done so already."""
         known = _patiently(
-            f"asking for the partitions of {topic}", lambda: self._admin.list_topics(topic, timeout=_ATTEMPT_SECONDS)
+            f"asking for the partitions of {topic}", lambda: self._client().list_topics(topic, timeout=_ATTEMPT_SECONDS)
         )
         count = len(known.topics[topic].partitions)
         everywhere = _committed(consumer, [TopicPartition(topic, number) for number in range(count)])
@@ -128,7 +129,8 @@ class Starts:
 
     def _offsets(self, partitions: Collection[Partition], which: OffsetSpec) -> dict[Partition, int]:
         def ask() -> dict[Partition, int]:
-            answers = self._admin.list_offsets(
+            client = self._client()
+            answers = client.list_offsets(
                 {TopicPartition(*partition): which for partition in partitions},
                 isolation_level=IsolationLevel.READ_UNCOMMITTED,
                 request_timeout=_ATTEMPT_SECONDS,
@@ -136,6 +138,9 @@ class Starts:
             return {Partition(at.topic, at.partition): future.result().offset for at, future in answers.items()}
 
         return _patiently("asking for the offsets of the input", ask)
+
+    def _client(self) -> AdminClient:
+        return build(AdminClient, self._properties)
 
     def note_gap(self, gap: Gap) -> None:
         """Pass over a gap.
