@@ -16,7 +16,7 @@ SECONDS ?= 3600
 DELIVERY ?= at_least_once
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos soak lint format wheel bench-plumbing bench-worker bench-delivery
+.PHONY: help install demo test inputs chaos soak lint format wheel bench-plumbing bench-worker bench-delivery
 
 help:  ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -37,6 +37,9 @@ demo: install  ## Label sample tickets on a real Kafka, with nothing set up
 
 test: install  ## Run all tests, on a real Kafka
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+inputs: install  ## Label 1,000,000 generated inputs, and check each
+	STREAM_CLASSIFIER_TEST_INPUTS=1000000 $(BIN)/python -m pytest -s tests/test_generated_inputs.py $(PYTEST_ARGS)
 
 chaos: install  ## Break everything, for long: make chaos SEED=7 ROUNDS=20 CHAOS='-k frozen'
 	CHAOS=full CHAOS_SEED=$(SEED) CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/chaos -p no:randomly $(CHAOS)

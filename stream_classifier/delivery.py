@@ -148,7 +148,8 @@ class Delivery:
         if code is None:
             return
         if not isinstance(entry.outcome, Refusal):
-            entry.outcome = Refusal(code, "the output topic refused this record")
+            label_set = entry.outcome.label_set if isinstance(entry.outcome, Classification) else None
+            entry.outcome = Refusal(code, "the output topic refused this record", label_set)
             self._recent.refused(code)
         elif entry not in self._without_payload:
             self._without_payload.add(entry)

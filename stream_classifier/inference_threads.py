@@ -47,8 +47,16 @@ class InferenceThreads(Generic[WorkT, ResultT]):
         self._number = 0
         self._to_do: queue.SimpleQueue[tuple[int, WorkT]] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[Done[ResultT]] = queue.SimpleQueue()
-        for index in range(threads):
-            threading.Thread(target=self._run, name=f"inference-{index}", daemon=True).start()
+        self._running = [
+            threading.Thread(target=self._run, name=f"inference-{index}", daemon=True) for index in range(threads)
+        ]
+        for thread in self._running:
+            thread.start()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all threads are still there; what one had that is gone never comes back."""
+        return all(thread.is_alive() for thread in self._running)
 
     @property
     def idle(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from prometheus_client import make_wsgi_app
@@ -31,6 +31,32 @@ class _QuietHandler(WSGIRequestHandler):
 
 class _Server(ThreadingWSGIServer):
     daemon_threads = True
+    # Each connection takes a thread and a file handle, which the worker needs for Kafka.
+    at_once = 32
+    request_queue_size = 64
+
+    def server_activate(self) -> None:
+        """Begin to listen."""
+        self._room = threading.BoundedSemaphore(self.at_once)
+        super().server_activate()
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - passed through
+        """Serve in a thread of its own, or hang up if too many do so already."""
+        if not self._room.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread could be started
+            self._room.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - passed through
+        """What such a thread does."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Not print a traceback when a scraper hangs up."""

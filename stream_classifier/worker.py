@@ -21,6 +21,7 @@ from stream_classifier.accounting import Accounting
 from stream_classifier.classify.classification import Classification
 from stream_classifier.classify.classifier import Request
 from stream_classifier.classify.labels import LabelSet
+from stream_classifier.custody import Custody
 from stream_classifier.delivery import Delivery, InFlight, Outcome
 from stream_classifier.errors import StalledError, StreamClassifierError
 from stream_classifier.events.decode import Decoder, Task
@@ -29,15 +30,13 @@ from stream_classifier.inference_threads import InferenceThreads
 from stream_classifier.interpreter import tune_interpreter
 from stream_classifier.kafka.source import Source
 from stream_classifier.kafka.topics import Topics
-from stream_classifier.ledger import Lane, Ledger, Partition
+from stream_classifier.ledger import Ledger, Partition
 from stream_classifier.logs import logger
-from stream_classifier.marks import Mark
-from stream_classifier.poison import PoisonWatch
 from stream_classifier.pressure import Pressure
 from stream_classifier.windows import Windows, estimated_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from stream_classifier.classify.classifier import Classified
     from stream_classifier.events.record import Record
@@ -50,7 +49,6 @@ _POLL_AT_MOST = 512
 _TOKENS_PER_EVENT = 32  # of a window's cost: so many long texts as take as long as a full window of usual ones
 _STATE_SECONDS = 0.5  # between looks at what is shown in gauges
 _LOOP_SECONDS = 30.0  # within which the loop promises to come round
-_MARK_SECONDS = 1.0  # after which a mark that was not acknowledged is sent again
 
 
 class Classifies(Protocol):
@@ -108,15 +106,15 @@ class Worker:
         )
         self._threads: InferenceThreads[list[Request], Classified] = InferenceThreads(classifier.classify, threads)
         self._with_model: dict[int, list[InFlight]] = {}
-        # As many as can have been in the model of a worker that died, and again as many that waited for these.
-        self._poison = PoisonWatch(2 * (threads + 1) * batch.max_events)
-        self._next_alone: list[tuple[InFlight, Request]] = []
+        self._alone: list[tuple[InFlight, Request]] = []  # the window that waits for the group to know of it
         self._source = Source(settings.kafka, settings.input, self)
+        # As many as can have been in the model of a worker that died, and again as many that waited for these.
+        self._custody = Custody(self._source, self._ledger, 2 * (threads + 1) * batch.max_events)
         self._exactly_once = settings.delivery == "exactly_once"
         self._uncommitted = 0  # acknowledged events since the last commit
-        self._commit_at = self._mark_at = self._state_at = 0.0
+        self._commit_at = self._state_at = 0.0
         self._stopping = False
-        self._failing = self._may_be_poison = self._confirming = False
+        self._failing = self._suspicious = False
 
     def stop(self) -> None:
         """Ask for the end; for signal handlers."""
@@ -140,7 +138,7 @@ class Worker:
         except BaseException as error:
             self._failing = self._health.stopping = True
             # What was foreseen is no event's fault. Else whoever takes over looks for one, as after a kill.
-            self._may_be_poison = isinstance(error, StalledError) or not isinstance(error, StreamClassifierError)
+            self._suspicious = isinstance(error, StalledError) or not isinstance(error, StreamClassifierError)
             with contextlib.suppress(StreamClassifierError):  # what came first is what is told
                 self._source.close()
             self._delivery.close()
@@ -160,7 +158,7 @@ class Worker:
         written = (settings.output.topic, settings.dead_letter.topic)
         topics = Topics(settings.kafka)
         topics.reach()
-        topics.require([*settings.input.topics, *written])
+        topics.require(dict.fromkeys(settings.input.topics, "READ") | dict.fromkeys(written, "WRITE"))
         limits = topics.limits(written)
         self._delivery = Delivery(settings, limits, self._model, self._metrics, self._source.has_committed)
         self._delivery.start()
@@ -198,10 +196,11 @@ class Worker:
 
     def _admit(self, records: list[Record]) -> None:
         ledger, lanes, decode, now = self._ledger, self._ledger.lanes, self._decoder.decode, self._clock()
+        careful = self._custody.careful
         for record in records:
             at: Any = (record.topic, record.partition)  # finds what the equal Partition does, and costs less to make
             entry = ledger.admit(lanes[at], record.offset, record, len(record.value or b""))
-            if self._poison.careful and self._poison.is_poison(entry.lane.partition, record.offset):
+            if careful and self._custody.is_poison(entry):
                 self._log.error("put aside", source=record.source, reason="it was in the model at three deaths")
                 ledger.settle(entry, Refusal("killed_worker", "the worker's process ended three times with this event"))
                 continue
@@ -219,71 +218,42 @@ class Worker:
         for partition, position in self._source.ends.items():
             if (lane := lanes.get(partition)) is not None:
                 ledger.read_up_to(lane, position)
-                self._poison.reached_end(partition, sum(entry.outcome is None for entry in lane.waiting))
+                self._custody.reached_end(lane)
         self._source.ends.clear()
 
     def _hand_out(self) -> None:
-        if not self._has_marked():
+        if not self._custody.announced(self._clock()):
             return
-        if self._poison.careful:
-            self._hand_out_alone()
-            return
-        while self._threads.room:
-            now = self._clock()
-            window = self._windows.close(now, idle=self._threads.idle)
-            if not window:
-                return
-            self._start(window, now)
+        while self._threads.room and (window := self._next_window(self._clock())):
+            number = self._threads.start([request for _, request in window], self._clock())
+            self._with_model[number] = [entry for entry, _ in window]
 
-    def _start(self, window: list[tuple[InFlight, Request]], now: float) -> None:
-        number = self._threads.start([request for _, request in window], now)
-        self._with_model[number] = [entry for entry, _ in window]
-
-    def _has_marked(self) -> bool:
-        """Whether the group knows of each partition that this worker has it: before that, nothing goes to the model."""
-        lanes, marked, now = self._ledger.lanes, self._source.marked, self._clock()
-        if len(marked) >= len(lanes):
-            return True
-        if now >= self._mark_at:
-            self._mark_at = now + _MARK_SECONDS
-            self._source.mark(
-                self._with_marks(_low_water(lane for lane in lanes.values() if lane.partition not in marked))
-            )
-        return False
-
-    def _hand_out_alone(self) -> None:
-        """One event for the model, once the group knows which (see `poison`)."""
-        now = self._clock()
+    def _next_window(self, now: float) -> list[tuple[InFlight, Request]]:
+        if not self._custody.careful and not self._alone:
+            return self._windows.close(now, idle=self._threads.idle)
+        # A worker has died: one event for the model, once the group knows which (see `poison`).
         if self._threads.out:
-            return
+            return []
         if self._delivery.unfinished or not self._delivery.settled:
             # Offsets that are under way in a transaction and those of a mark could overtake each other.
             self._commit(at_once=True)
-            return
-        if not self._next_alone:
-            self._next_alone = self._windows.first()
-            if not self._next_alone:
-                return
-            self._mark_at = 0.0
-            entry, _ = self._next_alone[0]
-            self._poison.try_alone(entry.lane.partition, entry.offset)
-        lane = self._next_alone[0][0].lane
-        if self._source.marked.get(lane.partition) == str(self._poison.mark(lane.partition)):
-            window, self._next_alone = self._next_alone, []
-            self._start(window, now)
-        elif now >= self._mark_at:
-            self._mark_at = now + _MARK_SECONDS
-            self._source.mark(self._with_marks(_low_water([lane])))
+            return []
+        self._alone = self._alone or self._windows.first()
+        if not self._alone or not self._custody.may_be_tried(self._alone[0][0], now):
+            return []
+        window, self._alone = self._alone, []
+        return window
 
     def _take_back(self, wait: float = 0) -> None:
         for done in self._threads.done(wait):
             entries = self._with_model.pop(done.number)
             if done.result is None:
-                raise done.error or StalledError("an inference thread ended without a word")
+                if isinstance(done.error, Exception):
+                    raise done.error
+                # Raised here, SystemExit would end the process as if all were well.
+                raise StalledError(f"an inference thread was ended by {type(done.error).__name__}") from done.error
             self._accounting.inferred(done.result.measures)
-            if self._poison.careful:
-                for partition in {entry.lane.partition for entry in entries if not entry.lane.revoked}:
-                    self._poison.survived(partition)
+            self._custody.survived(entries)
             self._ledger.settle_all(
                 entries,
                 (
@@ -291,6 +261,8 @@ class Worker:
                     for result in done.result.results
                 ),
             )
+        if not self._threads.whole:
+            raise StalledError("an inference thread is gone: what it had was not committed; start the worker again")
         timeout = self._settings.batch.timeout_seconds
         if self._threads.out and self._clock() - min(self._threads.out.values()) > timeout:
             raise StalledError(f"the model did not give back a window within batch.timeout_seconds ({timeout:g})")
@@ -306,8 +278,8 @@ class Worker:
             self._note_acknowledged(self._delivery.acknowledged(0))
             if recovered:
                 self._ledger.rollback()
-            elif self._delivery.wants_confirmation and self._ledger.lanes:
-                self._confirm_membership()
+            elif self._delivery.wants_confirmation and self._ledger.lanes and self._custody.confirmed(self._clock()):
+                self._delivery.confirm()
 
     def _note_acknowledged(self, entries: list[InFlight]) -> None:
         if entries:
@@ -325,38 +297,26 @@ class Worker:
         self._commit_at = now + self._settings.commit_seconds
         self._uncommitted = 0
         if self._exactly_once:
-            offsets = self._with_marks(self._ledger.committable_with_released())
+            offsets = self._custody.marked(self._ledger.committable_with_released())
             self._delivery.commit(offsets, self._source.group_metadata())
         else:
-            self._source.store(self._with_marks(self._ledger.committable()))
+            self._source.store(self._custody.marked(self._ledger.committable()))
             self._source.commit()
 
-    def _with_marks(self, offsets: Mapping[Partition, int]) -> dict[Partition, tuple[int, str]]:
-        return {partition: (offset, str(self._poison.mark(partition))) for partition, offset in offsets.items()}
-
-    def _confirm_membership(self) -> None:
-        """Have the group acknowledge all marks once more, which it does for its members only."""
-        if not self._confirming:
-            self._confirming = True
-            self._source.marked.clear()
-        elif self._has_marked():
-            self._confirming = False
-            self._delivery.confirm()
-
     # When the assignment changes: called inside Source.poll and Source.close ------------------------------------------
+
+    def waits(self, seconds: float) -> None:
+        """Not count this as standing still."""
+        self._health.progress(self._clock(), seconds + _LOOP_SECONDS)
 
     def assigned(self, starts: Mapping[Partition, Start]) -> None:
         """Open a lane for each new partition."""
         self._metrics.rebalances.labels("assigned").inc()
-        abandoned = []
         for partition, start in starts.items():
             self._ledger.assign(partition)
             self._ledger.read_up_to(self._ledger.lanes[partition], start.position)
-            if self._poison.assign(partition, start.mark):
-                abandoned.append(partition)
-        self._mark_at = 0.0
         self._log.info("assigned", partitions=_named(starts))
-        if abandoned:
+        if abandoned := self._custody.assign(starts):
             self._log.warning(
                 "the last worker with these partitions ended without handing them over: their events are labelled "
                 "one at a time for a while, to find one that ends the process",
@@ -370,21 +330,11 @@ class Worker:
         try:
             if not self._failing:
                 self._drain(partitions)
-            self._hand_over(partitions)
+            # An answer that is still to come could be overtaken, and a transaction that is open has its own offsets.
+            if self._delivery.settled:
+                self._custody.hand_over(partitions, suspicious=self._suspicious)
         finally:
             self._let_go(partitions)
-
-    def _hand_over(self, partitions: Collection[Partition]) -> None:
-        """Commit what is done of these partitions, and that it is all that was begun."""
-        # An answer that is still to come could be overtaken, and a transaction that is open has its own offsets.
-        if not self._delivery.settled:
-            return
-        lanes = self._ledger.lanes
-        offsets = _low_water(lanes[partition] for partition in partitions if partition in lanes)
-        marks = {partition: self._poison.mark(partition) for partition in offsets}
-        if not self._may_be_poison:
-            marks = {partition: Mark(mark.partitions) for partition, mark in marks.items()}
-        self._source.hand_over({partition: (offset, str(marks[partition])) for partition, offset in offsets.items()})
 
     def lost(self, partitions: Collection[Partition]) -> None:
         """Let go of partitions that may be another's already."""
@@ -395,13 +345,13 @@ class Worker:
     def _let_go(self, partitions: Collection[Partition]) -> None:
         self._drop_waiting(partitions)
         self._ledger.revoke(partitions)
-        self._poison.revoke(partitions)
+        self._custody.revoke(partitions)
         self._delivery.let_go()
         self._accounting.forget(partitions)
 
     def _drop_waiting(self, partitions: Collection[Partition]) -> None:
         self._windows.drop(lambda waiting: waiting[0].lane.partition in partitions)
-        self._next_alone = [waiting for waiting in self._next_alone if waiting[0].lane.partition not in partitions]
+        self._alone = [waiting for waiting in self._alone if waiting[0].lane.partition not in partitions]
 
     def _drain(self, partitions: Collection[Partition]) -> bool:
         """Wait for what the model has of these partitions, and for the acknowledgement of what was produced of them.
@@ -447,10 +397,6 @@ class Worker:
             self._metrics.ready.set(self._health.ready() is None)
             self._accounting.state(self._ledger, self._source, now)
             self._accounting.client_errors((self._source.errors, self._delivery.errors), now)
-
-
-def _low_water(lanes: Iterable[Lane[Record, Outcome]]) -> dict[Partition, int]:
-    return {lane.partition: lane.low_water for lane in lanes if lane.low_water is not None}
 
 
 def _named(partitions: Collection[Partition]) -> list[str]:

@@ -22,6 +22,9 @@ from stream_classifier.kafka.embedded.node import HOST, free_ports, server_prope
 
 __all__ = ["MakeTopic", "NameTopic", "bootstrap_servers", "make_topic", "name_topic", "pytest_addoption"]
 
+# KIP-848: members learn of a change of their group by their heartbeats, one in five seconds as the broker has it.
+QUICK = {"group.consumer.min.heartbeat.interval.ms": "500", "group.consumer.heartbeat.interval.ms": "500"}
+
 
 class NameTopic(Protocol):
     def __call__(self, stem: str = "topic") -> str:
@@ -110,7 +113,7 @@ def _embedded(config: pytest.Config) -> Iterator[str]:
                 terminal.ensure_newline()
                 terminal.write_line(line)
 
-    cluster = EmbeddedCluster(progress=say)
+    cluster = EmbeddedCluster(properties=QUICK, progress=say)
     missing = ""
     with ExitStack() as stack:
         try:
@@ -134,9 +137,11 @@ def _apache_kafka_image() -> Iterator[str]:
 
     ports = free_ports(1)
     (client, controller) = ports[0]
-    settings = server_properties(1, ports) | {
-        "listeners": f"PLAINTEXT://0.0.0.0:{client},CONTROLLER://{HOST}:{controller}"
-    }
+    settings = (
+        server_properties(1, ports)
+        | QUICK
+        | {"listeners": f"PLAINTEXT://0.0.0.0:{client},CONTROLLER://{HOST}:{controller}"}
+    )
     container = DockerContainer(f"apache/kafka:{KAFKA_VERSION}").with_bind_ports(client, client)
     for name, value in settings.items():
         container.with_env(f"KAFKA_{name.upper().replace('.', '_')}", value)

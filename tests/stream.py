@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from stream_classifier.events.record import Headers, Record
     from stream_classifier.settings import Settings
+    from stream_classifier.worker import Classifies
 
 PATIENCE = 60.0
 
@@ -115,9 +116,9 @@ class Stream:
             )
         assert self._producer.flush(PATIENCE) == 0
 
-    def worker(self) -> RunningWorker:
+    def worker(self, classifier: Classifies | None = None) -> RunningWorker:
         """A worker in a thread of this process, which runs while the context is entered."""
-        return RunningWorker(self.settings)
+        return RunningWorker(self.settings, classifier)
 
     def run(self, outcomes: int) -> None:
         """Run a worker until so many outcomes have come out in all, then let it drain and commit."""
@@ -198,10 +199,12 @@ class Stream:
 class RunningWorker:
     """A worker in a thread: what the `worker` command does, less the process and its signals."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, classifier: Classifies | None = None) -> None:
         self.metrics, self.health = Metrics(), Health(time.monotonic())
         encoder = Encoder.open(settings.model.path)
-        classifier = Classifier(encoder, max_tokens=settings.batch.max_tokens, results_cached=settings.cache.results)
+        classifier = classifier or Classifier(
+            encoder, max_tokens=settings.batch.max_tokens, results_cached=settings.cache.results
+        )
         self._worker = Worker(
             settings,
             choose(load_label_sets(settings.labels.path), settings.labels.use),

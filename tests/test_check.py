@@ -128,7 +128,7 @@ def test_offline_finds_what_can_be_found_without_a_broker(
     bundle: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    config = write_config(tmp_path, "nowhere.invalid:9092", NOBODY, **({"model": {"path": bundle.name}} | sections))
+    config = write_config(tmp_path, "localhost:1", NOBODY, **({"model": {"path": bundle.name}} | sections))
     assert run(["check", "--config", str(config), "--offline"]) == 1
     problems = [line for line in found(capsys) if not line.startswith("ok ")]
     assert len(problems) == 1
@@ -136,9 +136,38 @@ def test_offline_finds_what_can_be_found_without_a_broker(
 
 
 def test_offline_asks_no_broker(tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = write_config(tmp_path, "nowhere.invalid:9092", NOBODY, model={"path": str(bundle)})
+    config = write_config(tmp_path, "localhost:1", NOBODY, model={"path": str(bundle)})
     assert run(["check", "--config", str(config), "--offline"]) == 0
     assert found(capsys) == ["ok       settings", "ok       labels", "ok       model", "ok       client properties"]
+
+
+@pytest.mark.parametrize(
+    ("servers", "client", "hosts"),
+    [
+        ("localhost:9092,127.0.0.1:9092,[::1]:9092", {}, None),
+        ("kafka.example:9093", {"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN"}, None),
+        ("a.example:1, localhost:2,SASL_PLAINTEXT://b.example:3", {}, "a.example, b.example"),
+        ("a.example", {"security.protocol": "sasl_plaintext", "sasl.mechanism": "PLAIN"}, "a.example"),
+    ],
+)
+def test_a_broker_elsewhere_to_which_nothing_is_encrypted_is_worth_a_note(
+    servers: str,
+    client: dict[str, str],
+    hosts: str | None,
+    tmp_path: Path,
+    bundle: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    credentials = {"sasl.username": "bob", "sasl.password": "bob's"} if client else {}
+    config = write_config(
+        tmp_path, servers, NOBODY, kafka={"client": client | credentials}, model={"path": str(bundle)}
+    )
+    assert run(["check", "--config", str(config), "--offline"]) == 0
+    notes = [line for line in found(capsys) if not line.startswith("ok ")]
+    wanted = (
+        [] if hosts is None else [f"note     kafka: nothing that goes to {hosts} is encrypted; see security.protocol"]
+    )
+    assert notes == wanted
 
 
 # Where not everybody may do everything --------------------------------------------------------------------------------
@@ -241,7 +270,7 @@ def test_each_right_that_is_lacking_is_named(
     output_line, dead_letter_line, group_line = found(capsys)[3:]
     assert output_line == f"PROBLEM  kafka: topic {output}: the principal lacks WRITE; give it that ACL"
     assert dead_letter_line.startswith(f"PROBLEM  kafka: topic {dead_letter}: TOPIC_AUTHORIZATION_FAILED: ")
-    assert dead_letter_line.endswith("look at its ACLs")
+    assert dead_letter_line.endswith("give the principal the ACL for WRITE on it")
     assert group_line.startswith(f"PROBLEM  kafka: group {GROUP}: GROUP_AUTHORIZATION_FAILED: ")
 
     # Whoever may read a topic can watch it, without any right to a group.

@@ -32,6 +32,9 @@ COMMANDS = (
     "classify",
     "publish",
     "watch",
+    "dead-letters list",
+    "dead-letters show",
+    "dead-letters redrive",
     "topics create",
     "check",
     "model show",
@@ -147,7 +150,16 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
     assert line.endswith("; --help shows how it is used")
 
 
-CONFIGURED = (["worker"], ["publish", "-"], ["watch"], ["topics", "create"], ["check"])
+CONFIGURED = (
+    ["worker"],
+    ["publish", "-"],
+    ["watch"],
+    ["dead-letters", "list"],
+    ["dead-letters", "show", "0/0"],
+    ["dead-letters", "redrive"],
+    ["topics", "create"],
+    ["check"],
+)
 
 
 @pytest.mark.parametrize("arguments", CONFIGURED, ids=" ".join)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 PATIENCE = 60.0
@@ -28,14 +28,21 @@ class Process:
         config: Its settings file.
         log: Where its log goes.
         environment: Settings over the file, as environment variables.
+        command: What Python runs.
     """
 
-    def __init__(self, config: Path, log: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        config: Path,
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        command: Sequence[str] = ("-m", "stream_classifier"),
+    ) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("STREAM_CLASSIFIER_")}
         self.log = log
         with log.open("wb") as out:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "stream_classifier", "worker", "--config", str(config)],
+                [sys.executable, *command, "worker", "--config", str(config)],
                 stdout=out,
                 stderr=out,
                 env=clean | dict(environment or {}),

@@ -25,6 +25,7 @@ _COMMANDS = {
     "classify": "Label texts at hand, without Kafka.",
     "publish": "Publish a file to the input topic.",
     "watch": "Show labelled events, or dead letters, as they arrive.",
+    "dead-letters": "List, show and redrive what could not be labelled.",
     "topics": "Make the topics that a settings file names.",
     "check": "Find everything that could keep a worker from working.",
     "model": "Show, verify or build a model.",
@@ -41,7 +42,7 @@ class _LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002 - a class of typer's inside
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"stream_classifier.cli.{cmd_name}")
+        module = importlib.import_module(f"stream_classifier.cli.{cmd_name.replace('-', '_')}")
         group = getattr(module, "app", None)
         if group is None:
             group = typer.Typer(add_completion=False, rich_markup_mode=None)

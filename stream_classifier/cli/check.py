@@ -11,6 +11,7 @@ from stream_classifier.cli.options import ConfigOption  # noqa: TC001 - typer re
 from stream_classifier.errors import StreamClassifierError
 from stream_classifier.kafka.clients import check_properties
 from stream_classifier.kafka.topics import Topics
+from stream_classifier.kafka.transactions import try_transactions
 from stream_classifier.model.bundle import verify
 from stream_classifier.model.default import build_default, default_path, is_built
 from stream_classifier.settings_file import load_settings
@@ -72,11 +73,13 @@ def _model(settings: Settings) -> Iterator[str]:
 
 def _client_properties(settings: Settings) -> Iterator[str]:
     check_properties(settings.kafka, transactions=settings.delivery == "exactly_once")
+    if hosts := _in_the_clear(settings):
+        typer.echo(f"note     kafka: nothing that goes to {', '.join(hosts)} is encrypted; see security.protocol")
     yield from ()
 
 
 def _kafka(settings: Settings) -> Iterator[str]:
-    check_properties(settings.kafka, transactions=settings.delivery == "exactly_once")
+    yield from _client_properties(settings)
     topics = Topics(settings.kafka)
     topics.reach()
     written = (settings.output.topic, settings.dead_letter.topic)
@@ -84,14 +87,23 @@ def _kafka(settings: Settings) -> Iterator[str]:
     states = topics.describe(needed)
     for name, right in needed.items():
         state = states[name]
-        if state.error:
-            yield f"topic {name}: {state.error}; look at its ACLs"
-        elif not state.partitions:
+        if not state.partitions and not state.error:
             yield f"topic {name} is missing; `stream-classifier topics create --config FILE` makes it"
-        elif state.operations is not None and right not in state.operations:
-            yield f"topic {name}: the principal lacks {right}; give it that ACL"
+        elif why := state.lacks(right):
+            yield f"topic {name}: {why}"
     if (rights := topics.group_operations(settings.kafka.group_id)) is not None and "READ" not in rights:
         yield f"group {settings.kafka.group_id}: the principal lacks READ; give it that ACL"
+    if settings.delivery == "exactly_once":
+        try_transactions(settings.kafka)
     sizes = {states[name].partitions for name in (*settings.input.topics, settings.output.topic)} - {0}
     if len(sizes) > 1:
         typer.echo("note     kafka: input and output differ in partitions, so a key can change its partition number")
+
+
+def _in_the_clear(settings: Settings) -> list[str]:
+    """The brokers on other machines to which nothing is encrypted."""
+    if str(settings.kafka.client.get("security.protocol", "plaintext")).lower().endswith("ssl"):
+        return []
+    addresses = (address.strip().rpartition("://")[2] for address in settings.kafka.bootstrap_servers.split(","))
+    hosts = dict.fromkeys(address.rpartition(":")[0] or address for address in addresses)
+    return [host for host in hosts if host not in {"localhost", "[::1]", "::1"} and not host.startswith("127.")]

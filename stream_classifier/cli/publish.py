@@ -56,7 +56,7 @@ def publish(
     with stream:
         kafka = Topics(settings.kafka)
         kafka.reach()
-        kafka.require([target])
+        kafka.require({target: "WRITE"})
         _publish(settings, target, stream, _records(stream, name, settings, key_field))
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from stream_classifier.cli.options import ConfigOption  # noqa: TC001 - typer reads it
+from stream_classifier.events.letter import is_note
 from stream_classifier.kafka.reader import read
 from stream_classifier.settings_file import load_settings
 
@@ -46,7 +47,7 @@ def watch(
         next(records)
         typer.echo(f"watching {topic}; Ctrl-C stops", err=True)
         for record in records:
-            if record is None:
+            if record is None or (dead_letters and is_note(record)):
                 continue
             if as_json:
                 sys.stdout.buffer.write((_dead_letter_json(record) if dead_letters else _event_json(record)) + b"\n")

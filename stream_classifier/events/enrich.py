@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from stream_classifier.settings import InputSettings, OutputSettings
 
 OWN_HEADERS = "classifier-"
+SOURCE = "classifier-source"
 FIRST_SOURCE = "classifier-first-source"
+LABEL_SET = "classifier-label-set"
 _WHITE_SPACE = b" \t\r\n"
 _OPENING_BRACE, _CLOSING_BRACE, _BLANK = b"{} "  # as numbers
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],]', re.DOTALL)

@@ -73,7 +73,8 @@ class Writer:
             raise ValueError("a tombstone has no text that could have been labelled")
         value = self._enricher.enrich(record.value, classification)
         headers = output_headers(record, self._model, label_set)
-        return self._within_limits(record, value, headers, now)
+        written = self._within_limits(record, value, headers, now)
+        return written._replace(label_set=label_set) if isinstance(written, Refusal) else written
 
     def passed_through(self, record: Record, now: int) -> Outgoing | Refusal:
         """A tombstone as it came."""

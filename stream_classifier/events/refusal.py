@@ -29,7 +29,9 @@ class Refusal(NamedTuple):
     Attributes:
         code: Stable, for programs.
         message: For people; never holds the user's text.
+        label_set: `name@version`, or `adhoc`, of an event that was refused after it had been labelled.
     """
 
     code: Code
     message: str
+    label_set: str | None = None

@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError as ClientError
 
 from stream_classifier import __version__
 from stream_classifier.errors import KafkaError, SettingsError
+from stream_classifier.kafka.credentials import distrust, why_unusable
 from stream_classifier.settings import TRANSACTION_TIMEOUT_MS
 
 if TYPE_CHECKING:
@@ -24,17 +25,17 @@ ClientT = TypeVar("ClientT")
 _ADVICE = {
     ClientError.TOPIC_AUTHORIZATION_FAILED: "the principal lacks the right to a topic: give it the ACL",
     ClientError.GROUP_AUTHORIZATION_FAILED: "the principal lacks the right to kafka.group_id: give it the ACL",
+    ClientError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "the principal lacks the right to the transactional id: give it "
+    "WRITE on those that begin with kafka.group_id and a dash",
     ClientError.CLUSTER_AUTHORIZATION_FAILED: "the principal lacks a right to the cluster: give it the ACL",
     ClientError.UNKNOWN_TOPIC_OR_PART: "a topic is missing: `stream-classifier topics create` makes it",
     ClientError.TOPIC_EXCEPTION: "a topic's name is not one that Kafka takes",
     ClientError._UNKNOWN_TOPIC: "a topic is missing: `stream-classifier topics create` makes it",  # noqa: SLF001 - its name
-    ClientError._UNKNOWN_PARTITION: "a partition is missing: was the topic made anew?",  # noqa: SLF001
+    ClientError._UNKNOWN_PARTITION: "it is missing, or was made anew: `stream-classifier topics create` makes it",  # noqa: SLF001
     ClientError._AUTHENTICATION: "the broker refused the credentials: look at kafka.client",  # noqa: SLF001
     ClientError.SASL_AUTHENTICATION_FAILED: "the broker refused the credentials: look at kafka.client",
     ClientError.UNSUPPORTED_SASL_MECHANISM: "the broker does not know this sasl.mechanism: look at kafka.client",
     ClientError.UNSUPPORTED_VERSION: "the broker is too old for kafka.group_protocol: consumer; use classic",
-    ClientError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "the principal lacks WRITE on the transactional id: give it the "
-    "ACL for the prefix `<kafka.group_id>-`",
     ClientError.INVALID_TRANSACTION_TIMEOUT: "transaction.timeout.ms is more than the broker's "
     "transaction.max.timeout.ms",
     ClientError.INVALID_SESSION_TIMEOUT: "kafka.consumer's session.timeout.ms is not between the broker's "
@@ -67,6 +68,8 @@ def consumer_properties(settings: KafkaSettings) -> Properties:
         "fetch.queue.backoff.ms": 20,
         # The loop only looks in now and then while a window is being drained.
         "max.poll.interval.ms": 300_000,
+        # Partitions that are added wait so long to be seen; five minutes is the client's default.
+        "topic.metadata.refresh.interval.ms": 30_000,
         **common_properties(settings),
         **settings.consumer,
         "group.id": settings.group_id,
@@ -135,16 +138,21 @@ def build(kind: Callable[[Properties], ClientT], properties: Properties) -> Clie
     except KafkaException as error:
         message = re.sub(r'value ".*" for', "value for", error.args[0].str(), flags=re.DOTALL)
         where = "kafka.consumer or " * (kind is Consumer) + "kafka.producer or " * (kind is Producer) + "kafka.client"
-        raise SettingsError(f"{where}: {message}; librdkafka's CONFIGURATION.md has the properties") from None
+        advice = why_unusable(message) or "librdkafka's CONFIGURATION.md has the properties"
+        raise SettingsError(f"{where}: {message}; {advice}") from None
 
 
 def is_hopeless(error: ClientError) -> bool:
     """Whether trying again cannot help, nor would another client."""
+    if (known := distrust(error)) is not None:
+        return known.permanent
     return error.code() in _ADVICE
 
 
 def is_permanent(error: ClientError) -> bool:
     """Whether trying again with this client cannot help."""
+    if (known := distrust(error)) is not None:
+        return known.permanent
     # The consumer tells of its own end as a message of this code, which is not marked as fatal.
     return bool(error.fatal()) or error.code() == ClientError._FATAL or is_hopeless(error)  # noqa: SLF001 - its name
 
@@ -154,7 +162,10 @@ def failure(error: ClientError, doing: str) -> KafkaError:
     advice = _ADVICE.get(error.code(), "look at the broker's log")
     if error.fatal() and error.code() == ClientError._FATAL:  # noqa: SLF001 - librdkafka's names for its own codes
         advice = "the client gave up for good"
-    return KafkaError(f"{doing}: {error.name()}: {error.str()}; {advice}")
+    if (known := distrust(error)) is not None:
+        advice = known.advice
+    text = re.sub(r" \(after \d+ms in state \w+\)$", "", error.str())
+    return KafkaError(f"{doing}: {error.name()}: {text}; {advice}")
 
 
 def check_properties(settings: KafkaSettings, *, transactions: bool) -> None:

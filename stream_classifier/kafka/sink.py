@@ -16,6 +16,7 @@ from stream_classifier.kafka.clients import build, failure, is_permanent, produc
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from stream_classifier.errors import KafkaError
     from stream_classifier.events.outgoing import Outgoing, TopicLimits
     from stream_classifier.events.refusal import Code
     from stream_classifier.settings import KafkaSettings
@@ -66,7 +67,7 @@ class Sink(Generic[TokenT]):
         self.broken = False
         self._properties = producer_properties(kafka, largest=max(sizes), smallest=min(sizes))
         self._reports: Reports[TokenT] = Reports([], [], [])
-        self._permanent: ClientError | None = None
+        self._permanent: KafkaError | None = None
         self._delivered = self._on_delivery  # bound once, not for every record
         self._producer = self._build()
 
@@ -89,30 +90,30 @@ class Sink(Generic[TokenT]):
             except BufferError:
                 self._producer.poll(0.1)  # its queue is full: let some of it be delivered
             except KafkaException as error:
-                self._sort(token, error.args[0])
+                self._sort(token, error.args[0], topic)
                 return
             else:
                 return
 
-    def _on_delivery(self, token: TokenT, error: ClientError | None, _: Message) -> None:
+    def _on_delivery(self, token: TokenT, error: ClientError | None, message: Message) -> None:
         # The path of nearly every record; must not raise.
         if error is None:
             self._reports.acknowledged.append(token)
         else:
-            self._sort(token, error)
+            self._sort(token, error, message.topic())
 
-    def _sort(self, token: TokenT, error: ClientError) -> None:
+    def _sort(self, token: TokenT, error: ClientError, topic: str | None) -> None:
         if (code := REFUSALS.get(error.code())) is not None:
             self._reports.refused.append((token, code))
         elif is_permanent(error) and not error.fatal():
-            self._permanent = error
+            self._permanent = failure(error, f"producing to {topic}")
         else:
             self.errors.append(error.name())
             self._reports.undelivered.append(token)
 
     def _on_error(self, error: ClientError) -> None:
         if is_permanent(error) and not error.fatal():
-            self._permanent = error
+            self._permanent = failure(error, "producing")
         else:
             self.errors.append(error.name())
 
@@ -127,7 +128,7 @@ class Sink(Generic[TokenT]):
         """
         self._producer.poll(wait)
         if self._permanent is not None:
-            raise failure(self._permanent, "producing")
+            raise self._permanent
         reports, self._reports = self._reports, Reports([], [], [])
         self.broken = self.broken or bool(reports.refused or reports.undelivered)
         return reports

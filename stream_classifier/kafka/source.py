@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 AnswerT = TypeVar("AnswerT")
 
-_NETWORK_SECONDS = 30.0
+_NETWORK_SECONDS = 120.0  # that a broker may be away for in the middle of a rebalance
 _AGAIN_SECONDS = 0.1
 _STEP_SECONDS = 0.5  # that a question may keep the worker's thread when it can be asked again
 _METADATA_HEADER = len(b"CGMDv2:") + 4  # librdkafka's form: these, the generation, then names that end with a zero
@@ -46,6 +46,9 @@ class Start(NamedTuple):
 
 class Rebalance(Protocol):
     """Whoever holds events of the assigned partitions. Called inside `Source.poll` and `Source.close`."""
+
+    def waits(self, seconds: float) -> None:
+        """An answer of a broker is about to be waited for, so long at most."""
 
     def assigned(self, starts: Mapping[Partition, Start]) -> None:
         """These partitions were added."""
@@ -89,6 +92,7 @@ class Source:
         self.errors: list[str] = []
         self.marked: dict[Partition, str] = {}
         self.joined = False
+        self._closing = False
         self._reading = reading
         self._rebalance = rebalance
         self._paused: frozenset[Partition] = frozenset()
@@ -174,11 +178,20 @@ class Source:
         self._consumer.incremental_assign([TopicPartition(*partition, low)])
 
     def _watermarks(self, partition: Partition) -> tuple[int, int]:
-        found = _patiently(
-            f"asking for the offsets of {partition.topic}/{partition.number}",
-            lambda seconds: self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=seconds),
-        )
-        return int(found[0]), int(found[1])
+        at, doing = TopicPartition(*partition), f"asking for the offsets of {partition.topic}/{partition.number}"
+
+        def ask(seconds: float) -> tuple[int, int]:
+            try:
+                found = self._consumer.get_watermark_offsets(at, timeout=seconds)
+            except KafkaException as error:
+                if error.args[0].code() != ClientError._UNKNOWN_PARTITION:  # noqa: SLF001 - its name
+                    raise
+                # Added since the client looked at the topic.
+                self._consumer.list_topics(partition.topic, timeout=seconds)
+                found = self._consumer.get_watermark_offsets(at, timeout=seconds)
+            return int(found[0]), int(found[1])
+
+        return _patiently(doing, ask)
 
     def _note_gap(self, gap: Gap) -> None:
         if self._reading.on_gap == "stop":
@@ -269,14 +282,16 @@ class Source:
 
     def close(self) -> None:
         """Leave the group; `Rebalance.revoked` is called for what is still assigned."""
+        self._closing = True
         self._consumer.close()
         self.joined = False
         self._raise_from_callbacks()
 
     def _on_assign(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self.joined = True
-        if not partitions:
+        if not partitions or self._closing:  # a client that is being closed would wait in vain for what it asks
             return
+        self._rebalance.waits(_NETWORK_SECONDS)
         starts: dict[Partition, Start] = {}
         for found in self._committed(partitions):
             partition = Partition(found.topic, found.partition)
@@ -362,9 +377,9 @@ class Source:
     def _note_commit(self, error: ClientError | None, partitions: list[TopicPartition]) -> None:
         problems = [problem for problem in (error, *(at.error for at in partitions)) if problem is not None]
         if error is None:
-            self.marked |= {
-                Partition(at.topic, at.partition): at.metadata or "" for at in partitions if at.error is None
-            }
+            found = {Partition(at.topic, at.partition): at.metadata or "" for at in partitions if at.error is None}
+            # What comes late, for a partition that is gone, is nobody's mark any more.
+            self.marked |= {partition: mark for partition, mark in found.items() if partition in self._assigned}
         if not problems:
             self.commits.append(True)
         elif problems[0].code() != ClientError._NO_OFFSET:  # noqa: SLF001 - there was nothing to commit

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from confluent_kafka import IsolationLevel, KafkaException, TopicCollection, TopicPartition, admin
 from confluent_kafka import KafkaError as ClientError
-from confluent_kafka import KafkaException, TopicCollection, admin
 
 from stream_classifier.errors import KafkaError
 from stream_classifier.events.outgoing import DEFAULT_MAX_BYTES, NEVER_MS, TopicLimits
 from stream_classifier.kafka.clients import build, call, common_properties, failure, is_permanent
+from stream_classifier.kafka.credentials import distrust
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from stream_classifier.settings import KafkaSettings
 
@@ -34,6 +36,18 @@ class TopicState(NamedTuple):
     partitions: int
     operations: frozenset[str] | None
     error: str | None = None
+
+    def lacks(self, right: str) -> str | None:
+        """What keeps this principal from it, where that is known.
+
+        Args:
+            right: What is to be done: READ or WRITE.
+        """
+        if self.error:
+            return f"{self.error}; give the principal the ACL for {right} on it"
+        if self.operations is not None and right not in self.operations:
+            return f"the principal lacks {right}; give it that ACL"
+        return None
 
 
 class NewTopic(NamedTuple):
@@ -66,6 +80,8 @@ class Topics:
         # How long the broker may take over it, and how long its answer is waited for.
         self._timeouts = {"operation_timeout": patience, "request_timeout": patience + _ATTEMPT_SECONDS}
         self._servers = kafka.bootstrap_servers
+        self._protocol = str(kafka.client.get("security.protocol", "plaintext"))
+        self._asks_for_tokens = "OAUTHBEARER" in (kafka.client.get(f"sasl.mechanism{s}") for s in ("", "s"))
         self._errors: list[ClientError] = []
         properties = {**common_properties(kafka), "error_cb": self._errors.append}
         self._admin = build(admin.AdminClient, properties)
@@ -82,17 +98,31 @@ class Topics:
                 self._admin.list_topics(timeout=min(_ATTEMPT_SECONDS, max(0.01, end - time.monotonic())))
             except KafkaException as error:
                 self._admin.poll(0)  # what is wrong is told to error_cb, in here
-                told = [problem for problem in self._errors if problem.code() != ClientError._ALL_BROKERS_DOWN]  # noqa: SLF001
-                if permanent := [problem for problem in told if is_permanent(problem)]:
-                    raise failure(permanent[-1], f"reaching Kafka at {self._servers}") from None
+                if (refusal := self._refusal()) is not None:
+                    raise failure(refusal, f"reaching Kafka at {self._servers}") from None
                 if time.monotonic() >= end:
-                    why = told[-1].str() if told else error.args[0].name()
-                    raise KafkaError(
-                        f"no Kafka broker answered at {self._servers} within {self._patience:g} s ({why}); look at "
-                        "kafka.bootstrap_servers and kafka.client, and whether the broker runs"
-                    ) from None
+                    raise self._unreachable(error.args[0]) from None
             else:
                 return
+
+    def _refusal(self) -> ClientError | None:
+        """What the client was told of that trying again does not mend."""
+        return next((error for error in reversed(self._errors) if is_permanent(error)), None)
+
+    def _unreachable(self, error: ClientError) -> KafkaError:
+        told = [problem for problem in self._errors if problem.code() != ClientError._ALL_BROKERS_DOWN]  # noqa: SLF001
+        for problem in reversed(told):
+            if distrust(problem) is not None:
+                return failure(problem, f"reaching Kafka at {self._servers}")
+        why, advice = error.name(), "look at kafka.bootstrap_servers and kafka.client, and whether the broker runs"
+        if told:
+            why = told[-1].str()
+        elif self._errors:  # the broker, or whoever stands before it, takes each connection and closes it
+            why, advice = "it hangs up", f"does its port speak {self._protocol}? Look at security.protocol"
+        elif self._asks_for_tokens:
+            why = "no OAuth token"
+            advice = "look at sasl.oauthbearer.method (oidc) and whether sasl.oauthbearer.token.endpoint.url answers"
+        return KafkaError(f"no Kafka broker answered at {self._servers} within {self._patience:g} s ({why}); {advice}")
 
     def describe(self, names: Collection[str]) -> dict[str, TopicState]:
         """What there is of each topic; asking creates none.
@@ -110,7 +140,8 @@ class Topics:
             except KafkaException as error:
                 problem = error.args[0]
                 if problem.code() < 0:  # not the broker's answer: there was none
-                    raise failure(problem, f"looking at topic {name}") from None
+                    self._admin.poll(0)
+                    raise failure(self._refusal() or problem, f"looking at topic {name}") from None
                 missing = problem.code() == ClientError.UNKNOWN_TOPIC_OR_PART
                 states[name] = TopicState(0, None, None if missing else f"{problem.name()}: {problem.str()}")
                 continue
@@ -123,20 +154,22 @@ class Topics:
             states[name] = TopicState(len(found.partitions), allowed)
         return states
 
-    def require(self, names: Collection[str]) -> dict[str, int]:
+    def require(self, rights: Mapping[str, str]) -> dict[str, int]:
         """The number of partitions of each topic.
 
+        Args:
+            rights: For each topic what is to be done with it: READ or WRITE.
+
         Raises:
-            KafkaError: One is missing, or must not be seen.
+            KafkaError: One is missing, or this principal lacks the right.
         """
-        states = self.describe(names)
+        states = self.describe(rights)
         if missing := sorted(name for name, state in states.items() if not state.partitions and not state.error):
             raise KafkaError(
                 f"no such topic: {', '.join(missing)}; `stream-classifier topics create --config FILE` makes it"
             )
-        for name, state in states.items():
-            if state.error:
-                raise KafkaError(f"topic {name}: {state.error}; look at its ACLs")
+        if lacking := [f"topic {name}: {why}" for name, right in rights.items() if (why := states[name].lacks(right))]:
+            raise KafkaError("; ".join(lacking))
         return {name: state.partitions for name, state in states.items()}
 
     def limits(self, names: Collection[str]) -> dict[str, TopicLimits]:
@@ -160,6 +193,38 @@ class Topics:
                 future_ms=int(entries.get("message.timestamp.after.max.ms") or NEVER_MS),
             )
         return limits
+
+    def kept(self, names: Collection[str]) -> dict[str, int]:
+        """For how many milliseconds from its own timestamp on each topic keeps a record.
+
+        For ever where the broker gives records its own time, or this principal may not read the configuration.
+        """
+        resources = [admin.ConfigResource(admin.ResourceType.TOPIC, name) for name in names]
+        kept = dict.fromkeys(names, NEVER_MS)
+        for resource, future in self._admin.describe_configs(resources, request_timeout=self._patience).items():
+            with contextlib.suppress(KafkaException):
+                entries = {name: entry.value for name, entry in future.result().items()}
+                retention = int(entries.get("retention.ms") or -1)
+                deletes = "delete" in (entries.get("cleanup.policy") or "delete")
+                if deletes and retention >= 0 and entries.get("message.timestamp.type") != "LogAppendTime":
+                    kept[resource.name] = retention
+        return kept
+
+    def ends(self, topic: str, partitions: int) -> dict[int, int]:
+        """The offset after the last record of each partition, those of open transactions included.
+
+        Raises:
+            KafkaError: The cluster did not answer, or the topic must not be seen.
+        """
+        end = admin.OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the client says nothing of its type
+        wanted = dict.fromkeys((TopicPartition(topic, number) for number in range(partitions)), end)
+        futures = self._admin.list_offsets(
+            wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=self._patience
+        )
+        return {
+            at.partition: call(f"asking where {topic}/{at.partition} ends", future.result).offset
+            for at, future in futures.items()
+        }
 
     def group_operations(self, group: str) -> frozenset[str] | None:
         """What this principal may do with a consumer group; None when the broker does not say.

@@ -23,6 +23,7 @@ Owned by one thread.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import time
 import uuid
@@ -34,11 +35,18 @@ from confluent_kafka import KafkaException, Message, Producer, TopicPartition
 
 from stream_classifier.errors import KafkaError
 from stream_classifier.kafka.aside import Aside
-from stream_classifier.kafka.clients import build, failure, is_hopeless, producer_properties, transactional_properties
+from stream_classifier.kafka.clients import (
+    build,
+    call,
+    failure,
+    is_hopeless,
+    producer_properties,
+    transactional_properties,
+)
 from stream_classifier.kafka.sink import REFUSALS, Reports
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from stream_classifier.events.outgoing import Outgoing, TopicLimits
     from stream_classifier.events.refusal import Code
@@ -50,6 +58,7 @@ TokenT = TypeVar("TokenT")
 _ANY_PARTITION = -1  # the partitioner's choice
 _START_SECONDS = 60.0
 _CLOSE_SECONDS = 2.0
+_TRY_SECONDS = 10.0
 _AGAIN_SECONDS = 0.1  # before a call is tried again
 _FENCED = frozenset({ClientError._FENCED, ClientError.PRODUCER_FENCED, ClientError.INVALID_PRODUCER_EPOCH})  # noqa: SLF001 - librdkafka's name
 
@@ -106,11 +115,12 @@ class TransactionalSink(Generic[TokenT]):
         self._acknowledged: list[TokenT] = []
         self._refused: list[tuple[TokenT, Code]] = []
         self._undelivered: list[TokenT] = []
+        self._late: set[str] = set()  # topics of records that the client gave up
         self._offsets: dict[Partition, int] = {}
         self._in_doubt = False
         self._number = 0
         self._began = 0.0
-        self._permanent: ClientError | None = None
+        self._permanent: KafkaError | None = None
         self._state = _State.STARTING
         self._aside = Aside("transactions")
         self._producer = self._build()
@@ -167,7 +177,8 @@ class TransactionalSink(Generic[TokenT]):
             if self._state is _State.STARTING:
                 self._aside.start(partial(_patiently, self._producer.init_transactions))
             elif self._state is _State.FAILED:
-                self._aside.start(partial(_patiently, self._producer.abort_transaction))
+                late, self._late = self._late, set()
+                self._aside.start(partial(_abort, self._producer, late))
             else:
                 return
         ended = self._aside.result(wait)
@@ -217,7 +228,7 @@ class TransactionalSink(Generic[TokenT]):
             except BufferError:
                 self._serve(0.1)  # its queue is full: let some of it be delivered
             except KafkaException as error:
-                self._on_delivery(self._number, token, error.args[0], None)
+                self._take_failed(self._number, token, error.args[0], topic)
                 return
             else:
                 return
@@ -233,21 +244,27 @@ class TransactionalSink(Generic[TokenT]):
         self._began = self._clock()
         return True
 
-    def _on_delivery(self, number: int, token: TokenT, error: ClientError | None, _: Message | None) -> None:
+    def _on_delivery(self, number: int, token: TokenT, error: ClientError | None, message: Message) -> None:
         # Called for failures only (delivery.report.only.error); must not raise.
-        if error is None or number != self._number or self._state not in {_State.OPEN, _State.COMMITTING}:
+        if error is not None:
+            self._take_failed(number, token, error, message.topic())
+
+    def _take_failed(self, number: int, token: TokenT, error: ClientError, topic: str | None) -> None:
+        if number != self._number or self._state not in {_State.OPEN, _State.COMMITTING}:
             return  # what an abort throws away, which may be told late
         if (code := REFUSALS.get(error.code())) is not None:
             self._refused.append((token, code))
         elif is_hopeless(error):
-            self._permanent = error
+            self._permanent = failure(error, f"producing to {topic}")
         else:
             self.errors.append(error.name())
             self._undelivered.append(token)
+            if topic is not None:
+                self._late.add(topic)
 
     def _on_error(self, error: ClientError) -> None:
         if is_hopeless(error):
-            self._permanent = error
+            self._permanent = failure(error, "producing")
         else:
             self.errors.append(error.name())
 
@@ -409,14 +426,34 @@ class TransactionalSink(Generic[TokenT]):
 
     def _raise_permanent(self) -> None:
         if self._permanent is not None:
-            raise failure(self._permanent, "producing")
+            raise self._permanent
 
 
-def _patiently(call: Callable[[], object]) -> None:
+def _abort(producer: Producer, late: Collection[str]) -> None:
+    _patiently(producer.abort_transaction)
+    for topic in late:
+        # Adding the partitions of a deleted topic to a transaction is tried until the records' time is up. The client
+        # does not look for the topic by itself then; when it has found that there is none, it says so.
+        with contextlib.suppress(KafkaException):
+            producer.list_topics(topic, timeout=_AGAIN_SECONDS)
+
+
+def try_transactions(kafka: KafkaSettings) -> None:
+    """Begin as a worker does, under a name that no worker has.
+
+    Raises:
+        KafkaError: This principal may not, or no transaction coordinator answered.
+    """
+    properties = producer_properties(kafka, largest=1_000_000, smallest=1_000_000)
+    producer = build(Producer, transactional_properties(properties, f"{kafka.group_id}-check"))
+    call("beginning a transaction", producer.init_transactions, _TRY_SECONDS)
+
+
+def _patiently(transaction_call: Callable[[], object]) -> None:
     """Make a call again for as long as it says that this can help."""
     while True:
         try:
-            call()
+            transaction_call()
         except KafkaException as error:
             if not error.args[0].retriable():
                 raise

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_classifier.errors import BundleError, ModelError, OutOfMemoryError
-from stream_classifier.model.bundle import REBUILD
+from stream_classifier.model.bundle import REBUILD, WEIGHTS_FILE
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -39,7 +39,8 @@ class OnnxSession:
     its own, and nothing spins between calls.
 
     Args:
-        path: The model; its external weights lie beside it and are mapped, not copied.
+        path: The model, with its external weights beside it. Both are read once: ONNX Runtime would map the weights,
+            and a file that is cut short afterwards would end the process, one that is overwritten change the results.
         device: Where to run; only the CPU so far.
 
     Attributes:
@@ -56,7 +57,7 @@ class OnnxSession:
         ort = _onnxruntime()
         _keep_freed_memory()
         try:
-            self._session = ort.InferenceSession(str(path), session_options(), providers=["CPUExecutionProvider"])
+            self._session = _load(ort, path)
         except Exception as error:  # ORT's exceptions have no common root
             if _is_out_of_memory(error):
                 raise OutOfMemoryError(f"out of memory while loading {path}: give the process more") from error
@@ -103,6 +104,15 @@ class OnnxSession:
         if not np.isfinite(embeddings).all():
             raise RunFailedError(f"the model gave numbers that are not finite for {_size(shape)}")
         return embeddings
+
+
+def _load(ort: Any, path: Path) -> "onnxruntime.InferenceSession":  # noqa: ANN401 - a module
+    options = session_options()
+    weights = path.with_name(WEIGHTS_FILE)
+    if weights.exists():
+        content = weights.read_bytes()  # ONNX Runtime copies what it keeps of it
+        options.add_external_initializers_from_files_in_memory([WEIGHTS_FILE], [content], [len(content)])
+    return ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
 
 
 def session_options() -> "onnxruntime.SessionOptions":

@@ -1,0 +1,60 @@
+"""The consuming side alone, where a whole worker would hide when something happens."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stream_classifier.kafka.source import Source
+from stream_classifier.settings import InputSettings, KafkaSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from broker import MakeTopic, NameTopic
+
+    from stream_classifier.kafka.source import Start
+    from stream_classifier.ledger import Partition
+
+
+class Assignment:
+    """Follows what is assigned."""
+
+    def __init__(self) -> None:
+        self.partitions: set[Partition] = set()
+
+    def waits(self, seconds: float) -> None:
+        """Wait."""
+
+    def assigned(self, starts: Mapping[Partition, Start]) -> None:
+        self.partitions.update(starts)
+
+    def revoked(self, partitions: Collection[Partition]) -> None:
+        self.partitions.difference_update(partitions)
+
+    lost = revoked
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_client_that_is_closed_while_it_joins_its_group_does_not_wait(
+    protocol: str, bootstrap_servers: str, make_topic: MakeTopic, name_topic: NameTopic
+) -> None:
+    """Given an assignment that comes at the moment of the end, when the client is closed, then it leaves at once.
+
+    It would wait 30 s for committed offsets that a client which is being closed is never told.
+    """
+    topic = make_topic()
+    for tenth in range(12):
+        kafka = KafkaSettings.model_validate(
+            {"bootstrap_servers": bootstrap_servers, "group_id": name_topic("group"), "group_protocol": protocol}
+        )
+        assignment = Assignment()
+        source = Source(kafka, InputSettings(topics=(topic,)), assignment)
+        source.subscribe()
+        time.sleep(tenth * 0.05)  # the assignment comes some 0.2 s after subscribing, and nobody polls for it
+        begun = time.monotonic()
+        source.close()
+        assert time.monotonic() - begun < 20
+        assert not assignment.partitions
