@@ -108,10 +108,14 @@ class Source:
             "stats_cb": self._guard(self._on_statistics),
             "on_commit": self._guard(self._on_commit),
         }
-        self._consumer = build(Consumer, consumer_properties(kafka) | callbacks)
+        self._properties = consumer_properties(kafka)
+        self._consumer = build(Consumer, self._properties | callbacks)
+        self._counts: dict[str, int] = {}
+        self._look_again_at: set[str] = set()
 
     def subscribe(self) -> None:
         """Join the group."""
+        self._counts = {topic: self._count(topic) for topic in self._reading.topics}
         self._consumer.subscribe(
             list(self._reading.topics),
             on_assign=self._guard(self._on_assign),
@@ -133,6 +137,8 @@ class Source:
         self._taken.clear()
         first = self._consumer.poll(wait)
         self._raise_from_callbacks()
+        while self._look_again_at:
+            self._count(self._look_again_at.pop())
         if first is None:
             return []
         # Only poll() answers rebalances, and before it gives a record: so these are all of the present assignment.
@@ -186,12 +192,33 @@ class Source:
             except KafkaException as error:
                 if error.args[0].code() != ClientError._UNKNOWN_PARTITION:  # noqa: SLF001 - its name
                     raise
-                # Added since the client looked at the topic.
-                self._consumer.list_topics(partition.topic, timeout=seconds)
-                found = self._consumer.get_watermark_offsets(at, timeout=seconds)
+                # Added since the client looked at the topic, which it does again as soon as it may.
+                self._look_again_at.add(partition.topic)
+                found = self._ask_afresh(at, seconds)
             return int(found[0]), int(found[1])
 
         return _patiently(doing, ask)
+
+    def _ask_afresh(self, at: TopicPartition, seconds: float) -> tuple[int, int]:
+        """Ask by another client, which knows no older state of the topic."""
+        asking = build(Consumer, self._properties)
+        try:
+            asking.list_topics(at.topic, timeout=seconds)
+            found: tuple[int, int] = asking.get_watermark_offsets(at, timeout=seconds)
+        finally:
+            asking.close()
+        return found
+
+    def _count(self, topic: str) -> int:
+        """How many partitions a topic has. Never to be called inside one of the client's callbacks.
+
+        The Python client forgets there that it is inside another call, and its next callback ends the process.
+        """
+        known = _patiently(
+            f"asking for the partitions of {topic}",
+            lambda seconds: self._consumer.list_topics(topic, timeout=seconds),
+        )
+        return len(known.topics[topic].partitions)
 
     def _note_gap(self, gap: Gap) -> None:
         if self._reading.on_gap == "stop":
@@ -331,10 +358,7 @@ class Source:
 
     def _partitions_at_first(self, topic: str) -> int:
         """How many partitions a topic had when the group began with it: other members may have done so already."""
-        known = _patiently(
-            "asking for the partitions", lambda seconds: self._consumer.list_topics(topic, timeout=seconds)
-        )
-        count = len(known.topics[topic].partitions)
+        count = self._counts[topic]
         everywhere = [TopicPartition(topic, number) for number in range(count)]
         found = self._committed(everywhere)
         return min((mark.partitions for at in found if (mark := read_mark(at.metadata)).partitions), default=count)
