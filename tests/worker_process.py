@@ -49,9 +49,9 @@ class Process:
             )
 
     def lines(self) -> list[dict[str, Any]]:
-        """Its own log; librdkafka's last words are left out."""
+        """Its own log; the last words of C libraries are left out."""
         complete = self.log.read_bytes().rpartition(b"\n")[0].splitlines()
-        return [orjson.loads(line) for line in complete if not line.startswith(b"%")]
+        return [orjson.loads(line) for line in complete if line.startswith(b"{")]
 
     def logged(self, event: str) -> int:
         """How many lines of its log tell of this."""

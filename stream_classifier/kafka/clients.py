@@ -38,6 +38,8 @@ _ADVICE = {
     ClientError.UNSUPPORTED_VERSION: "the broker is too old for kafka.group_protocol: consumer; use classic",
     ClientError.INVALID_TRANSACTION_TIMEOUT: "transaction.timeout.ms is more than the broker's "
     "transaction.max.timeout.ms",
+    ClientError.INVALID_SESSION_TIMEOUT: "kafka.consumer's session.timeout.ms is not between the broker's "
+    "group.min.session.timeout.ms and group.max.session.timeout.ms",
     ClientError.FENCED_INSTANCE_ID: "another worker runs under the same kafka.instance_id: give each its own",
     ClientError.INCONSISTENT_GROUP_PROTOCOL: "the group's other members use another protocol or assignor",
 }

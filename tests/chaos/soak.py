@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -59,7 +59,10 @@ def soak(seconds: float, every: float, delivery: str, rate: float) -> list[Sampl
     samples = []
     with tempfile.TemporaryDirectory() as directory, EmbeddedCluster() as cluster:
         bundle = tiny_bundle.build(Path(directory) / "bundle")
-        settings = {"batch": {"max_events": 64, "max_in_flight": 1024}, "kafka": {"commit_interval_ms": 1000}}
+        settings: dict[str, dict[str, Any]] = {
+            "batch": {"max_events": 64, "max_in_flight": 1024},
+            "kafka": {"commit_interval_ms": 1000, "consumer": {}},
+        }
         scene = Scene(
             cluster.bootstrap_servers,
             Path(directory),
