@@ -277,7 +277,7 @@ def test_the_check_takes_nothing_else(labelled: bytes) -> None:
 
 @pytest.mark.timeout(max(120, COUNT // 200))
 def test_each_generated_input_ends_as_one_label_or_one_dead_letter_with_its_bytes_intact(
-    bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path
+    bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, delivery: str
 ) -> None:
     print(f"\n{COUNT:,} inputs, STREAM_CLASSIFIER_TEST_SEED={SEED}")  # noqa: T201 - pytest shows it when the test fails
     stream = Stream(
@@ -286,6 +286,7 @@ def test_each_generated_input_ends_as_one_label_or_one_dead_letter_with_its_byte
         tmp_path,
         tiny_bundle.build(tmp_path / "bundle"),
         partitions=PARTITIONS,
+        delivery=delivery,
         settings={"dead_letter": {"stop_above": 1}},
         source={"retention.ms": "-1"},  # some are very old
         output={"max.message.bytes": "200000", "retention.ms": "-1"},
