@@ -11,8 +11,8 @@ on polling and handing out windows.
     any        -> GONE         the client is of no use any more (fenced, fatal): `recover` builds another one
 
 Every error of the client says what it asks for: to try again (retriable), to abort, or to give the client up (fatal).
-A commit whose client was lost may have gone through all the same. Then the group's committed offsets tell, since they
-are part of the transaction.
+A commit that ended with an error may have gone through all the same. Then the group's committed offsets tell, since
+they are part of the transaction.
 
 The calls have no time limit of their own: a commit that is cut short and resumed can end the process in librdkafka
 2.15 (the answer is taken for that of an abort when the resumed call runs out of time before it has begun). They end by
@@ -60,6 +60,7 @@ _START_SECONDS = 60.0
 _CLOSE_SECONDS = 2.0
 _TRY_SECONDS = 10.0
 _AGAIN_SECONDS = 0.1  # before a call is tried again
+_BUILD_SECONDS = 1.0  # before another client is built
 _FENCED = frozenset({ClientError._FENCED, ClientError.PRODUCER_FENCED, ClientError.INVALID_PRODUCER_EPOCH})  # noqa: SLF001 - librdkafka's name
 
 
@@ -120,6 +121,7 @@ class TransactionalSink(Generic[TokenT]):
         self._in_doubt = False
         self._number = 0
         self._began = 0.0
+        self._build_at = 0.0
         self._permanent: KafkaError | None = None
         self._state = _State.STARTING
         self._aside = Aside("transactions")
@@ -197,8 +199,7 @@ class TransactionalSink(Generic[TokenT]):
     def _take_ended(self, error: ClientError) -> None:
         if self._state is _State.COMMITTING:
             if self._offsets_sent:
-                # It may have gone through; that it has to be aborted says that it has not.
-                self._in_doubt = not error.txn_requires_abort()
+                self._in_doubt = True  # it may have gone through, whatever the client makes of the answer
                 self._take(error, "committing a transaction")
                 return
             if error.retriable():
@@ -322,6 +323,12 @@ class TransactionalSink(Generic[TokenT]):
             if not self._aside.busy:  # else the call that is under way will say so
                 self._take(error.args[0], "producing")
 
+    def _flush(self, wait: float) -> None:
+        try:
+            self._producer.flush(wait)
+        except KafkaException as error:
+            self._take(error.args[0], "producing")
+
     def _went_through(self) -> None:
         self._acknowledged += self._tokens
         self._tokens = []
@@ -379,8 +386,9 @@ class TransactionalSink(Generic[TokenT]):
         if self._state is _State.GONE:
             if self.unconfirmed and self._in_doubt:
                 self._resolve()
-            if self.unconfirmed:
+            if self.unconfirmed or self._clock() < self._build_at:
                 return False
+            self._build_at = self._clock() + _BUILD_SECONDS
             self._producer = self._build()
             self._state = _State.STARTING
         if self._state is _State.STARTING:
@@ -412,11 +420,11 @@ class TransactionalSink(Generic[TokenT]):
         Returns:
             The reason code when Kafka refuses it. The transaction has failed then, and has to begin again.
         """
-        self._producer.flush(wait)
+        self._flush(wait)
         if self._refused or self._undelivered:
             self._fail()
         self.send(token, record)
-        self._producer.flush(wait)
+        self._flush(wait)
         for index, (its_token, code) in enumerate(self._refused):
             if its_token is token:
                 del self._refused[index]
