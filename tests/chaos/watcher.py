@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from chaos.load import Load
 
-PATIENCE = 90.0
+PATIENCE = 180.0
 
 
 class Coverage:
