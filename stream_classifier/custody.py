@@ -6,6 +6,7 @@ waits inside: what the group has acknowledged is seen the next time round.
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING
 
 from stream_classifier.marks import Mark
@@ -29,13 +30,13 @@ class Custody:
     Args:
         source: Commits them.
         ledger: Knows how far each partition is done.
-        events: As many events of a partition are looked at with care after a worker died.
+        events: As many events are looked at with care after a worker died.
     """
 
     def __init__(self, source: Source, ledger: Ledger[Record, Outcome], events: int) -> None:
         self._source = source
         self._lanes = ledger.lanes
-        self._poison = PoisonWatch(events)
+        self._poison = PoisonWatch(events, uuid.uuid4().hex[:8])
         self._trying: InFlight | None = None
         self._send_at = 0.0
         self._confirming = False

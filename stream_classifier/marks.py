@@ -3,8 +3,11 @@
 Kafka keeps a short text with every committed offset, and gives it to the next owner of the partition. Ours says
 
     clean partitions=6                          handed over: everything that was begun is done
-    running partitions=6                        a worker has it; found at the start of another one, that worker died
-    running partitions=6 trying=4711 times=2    as above, and event 4711 was alone in the model, for the second time
+    running partitions=6 by=0f3a99c1                        a worker has it; found by another one, that worker died
+    running partitions=6 by=0f3a99c1 trying=4711 times=2    and event 4711 was alone in the model, for the second time
+
+`by` is a name that a worker's process gives itself: it may lose its partitions and get them back, and knows then that
+nobody has died.
 
 `partitions` is how many the topic had when the group began with it. A partition of a higher number was added later, so
 its events are all new, whatever `input.start_at` says.
@@ -17,7 +20,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_FORM = re.compile(r"(clean|running) partitions=(\d{1,9})(?: trying=(\d{1,19}) times=(\d{1,9}))?")
+_FORM = re.compile(r"(?:clean|running) partitions=(\d{1,9})(?: by=(\w{1,64})(?: trying=(\d{1,19}) times=(\d{1,9}))?)?")
 
 
 class Mark(NamedTuple):
@@ -25,18 +28,20 @@ class Mark(NamedTuple):
 
     Attributes:
         partitions: How many the topic had when the group began with it; 0 when not known.
-        running: Whether a worker has the partition.
+        by: The worker that has the partition; empty when it was handed over.
         trying: The offset of the event that is alone in the model.
         times: How often that event was tried alone, this time included.
     """
 
     partitions: int = 0
-    running: bool = False
+    by: str = ""
     trying: int | None = None
     times: int = 0
 
     def __str__(self) -> str:
-        text = f"{'running' if self.running else 'clean'} partitions={self.partitions}"
+        if not self.by:
+            return f"clean partitions={self.partitions}"
+        text = f"running partitions={self.partitions} by={self.by}"
         return text if self.trying is None else f"{text} trying={self.trying} times={self.times}"
 
 
@@ -45,5 +50,5 @@ def read_mark(text: str | None) -> Mark:
     found = _FORM.fullmatch(text or "")
     if found is None:
         return Mark()
-    state, partitions, trying, times = found.groups()
-    return Mark(int(partitions), state == "running", None if trying is None else int(trying), int(times or 0))
+    partitions, by, trying, times = found.groups()
+    return Mark(int(partitions), by or "", None if trying is None else int(trying), int(times or 0))

@@ -33,11 +33,14 @@ class PoisonWatch:
     """The marks of the assigned partitions, and which of these are looked at with care.
 
     Args:
-        events: After so many events of a partition the care is over.
+        events: After so many events the care is over.
+        name: This worker's, for its marks.
     """
 
-    def __init__(self, events: int) -> None:
+    def __init__(self, events: int, name: str) -> None:
         self._events = events
+        self._left = 0
+        self._name = name
         self._marks: dict[Partition, Mark] = {}
         self._care: dict[Partition, int] = {}  # events to go
         self._found: dict[Partition, Mark] = {}
@@ -57,12 +60,12 @@ class PoisonWatch:
         Returns:
             Whether it is looked at with care.
         """
-        self._marks[partition] = Mark(found.partitions, running=True, trying=found.trying, times=found.times)
-        if not found.running:
-            self._marks[partition] = Mark(found.partitions, running=True)
+        if found.by in {"", self._name}:
+            self._marks[partition] = Mark(found.partitions, self._name)
             return False
+        self._marks[partition] = found._replace(by=self._name)
         self._found[partition] = found
-        self._care[partition] = self._events
+        self._care[partition] = self._left = self._events
         return True
 
     def revoke(self, partitions: Iterable[Partition]) -> None:
@@ -95,9 +98,13 @@ class PoisonWatch:
         """Note that the event that was tried came back."""
         if partition not in self._care:
             return
-        self._marks[partition] = Mark(self._marks[partition].partitions, running=True)
+        self._marks[partition] = Mark(self._marks[partition].partitions, self._name)
         self._care[partition] -= 1
-        if self._care[partition] <= 0:
+        self._left -= 1
+        if self._left <= 0:
+            for each in list(self._care):
+                self._relax(each)
+        elif self._care[partition] <= 0:
             self._relax(partition)
 
     def reached_end(self, partition: Partition, left: int) -> None:
@@ -115,7 +122,7 @@ class PoisonWatch:
     def _relax(self, partition: Partition) -> None:
         del self._care[partition]
         self._found.pop(partition, None)
-        self._marks[partition] = Mark(self._marks[partition].partitions, running=True)
+        self._marks[partition] = Mark(self._marks[partition].partitions, self._name)
 
     def mark(self, partition: Partition) -> Mark:
         """What stands beside the next committed offset of an assigned partition."""

@@ -10,14 +10,15 @@ from stream_classifier.ledger import Partition
 from stream_classifier.marks import Mark, read_mark
 from stream_classifier.poison import PoisonWatch
 
+ME, OTHER = "0f3a99c1", "77aa0b1e"
 A, B = Partition("tickets", 0), Partition("tickets", 1)
 
 
 @given(
     st.builds(
-        lambda partitions, running, tried: Mark(partitions, running, *(tried if running and tried else (None, 0))),
+        lambda partitions, by, tried: Mark(partitions, by, *(tried if by and tried else (None, 0))),
         st.integers(0, 10**6),
-        st.booleans(),
+        st.sampled_from(["", "0f3a99c1"]),
         st.none() | st.tuples(st.integers(0, 2**63 - 1), st.integers(1, 1000)),
     )
 )
@@ -41,9 +42,12 @@ class Lives:
         self.mark = str(Mark(6))
         self.put_aside: list[int] = []
 
+        self.lives = 0
+
     def live(self, events: int, *, batch: int = 10) -> bool:
         """Handle events until they are all done, or until the deadly one is in the model: whether that was survived."""
-        watch = PoisonWatch(self.care)
+        self.lives += 1
+        watch = PoisonWatch(self.care, f"life{self.lives}")
         watch.assign(A, read_mark(self.mark))
         self.mark = str(watch.mark(A))
         while self.offset < events:
@@ -75,19 +79,19 @@ def test_an_event_that_kills_the_process_is_put_aside_after_three_deaths(deadly:
 
 
 def test_a_worker_that_was_only_killed_costs_no_event() -> None:
-    watch = PoisonWatch(3)
-    assert watch.assign(A, Mark(6, running=True))
+    watch = PoisonWatch(3, ME)
+    assert watch.assign(A, Mark(6, OTHER))
     for offset in range(3):
         assert watch.careful
         watch.try_alone(A, offset)
         watch.survived(A)
     assert not watch.careful
-    assert watch.mark(A) == Mark(6, running=True)
+    assert watch.mark(A) == Mark(6, ME)
 
 
 def test_care_ends_with_the_partition() -> None:
-    watch = PoisonWatch(100)
-    watch.assign(A, Mark(6, running=True))
+    watch = PoisonWatch(100, ME)
+    watch.assign(A, Mark(6, OTHER))
     watch.reached_end(A, 2)
     for offset in range(2):
         watch.try_alone(A, offset)
@@ -96,27 +100,27 @@ def test_care_ends_with_the_partition() -> None:
 
 
 def test_care_ends_at_once_where_there_is_nothing_to_read() -> None:
-    watch = PoisonWatch(100)
-    watch.assign(A, Mark(6, running=True))
+    watch = PoisonWatch(100, ME)
+    watch.assign(A, Mark(6, OTHER))
     watch.reached_end(A, 0)
     assert not watch.careful
 
 
 def test_the_neighbours_of_a_partition_in_care_are_not_suspected() -> None:
-    watch = PoisonWatch(100)
-    watch.assign(A, Mark(6, running=True))
+    watch = PoisonWatch(100, ME)
+    watch.assign(A, Mark(6, OTHER))
     watch.assign(B, Mark(6))
     assert watch.careful
     assert watch.try_alone(B, 7) is None
     watch.survived(B)
-    assert watch.mark(B) == Mark(6, running=True)
+    assert watch.mark(B) == Mark(6, ME)
 
 
 def test_deaths_with_different_events_blame_none() -> None:
     """Somebody who kills workers again and again does not get an event put aside that merely was there."""
     mark = Mark(6)
     for offset in range(20):
-        watch = PoisonWatch(100)
+        watch = PoisonWatch(100, f"life{offset}")
         watch.assign(A, mark)
         assert not watch.is_poison(A, offset)
         mark = watch.try_alone(A, offset) or watch.mark(A)
@@ -124,9 +128,30 @@ def test_deaths_with_different_events_blame_none() -> None:
 
 
 def test_a_revoked_partition_is_forgotten() -> None:
-    watch = PoisonWatch(100)
-    watch.assign(A, Mark(6, running=True, trying=5, times=2))
+    watch = PoisonWatch(100, ME)
+    watch.assign(A, Mark(6, OTHER, trying=5, times=2))
     assert watch.is_poison(A, 5)
     watch.revoke([A])
     assert not watch.is_poison(A, 5)
+    assert not watch.careful
+
+
+def test_a_worker_that_lost_its_partitions_and_got_them_back_suspects_nothing() -> None:
+    watch = PoisonWatch(100, ME)
+    watch.assign(A, Mark(6))
+    mark = watch.mark(A)
+    watch.revoke([A])
+    assert not watch.assign(A, mark)
+    assert not watch.careful
+
+
+def test_care_is_for_as_many_events_as_one_worker_can_have_had_whatever_their_partitions() -> None:
+    watch = PoisonWatch(4, ME)
+    for partition in (A, B):
+        watch.assign(partition, Mark(6, OTHER))
+    for offset in range(2):
+        for partition in (A, B):
+            assert watch.careful
+            watch.try_alone(partition, offset)
+            watch.survived(partition)
     assert not watch.careful

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stream_classifier.settings import KafkaSettings
+
+_UNHEARD = logging.getLogger("stream_classifier.librdkafka")
+_UNHEARD.addHandler(logging.NullHandler())
+_UNHEARD.propagate = False
 
 Properties = dict[str, Any]
 ClientT = TypeVar("ClientT")
@@ -40,6 +45,8 @@ _ADVICE = {
     "transaction.max.timeout.ms",
     ClientError.INVALID_SESSION_TIMEOUT: "kafka.consumer's session.timeout.ms is not between the broker's "
     "group.min.session.timeout.ms and group.max.session.timeout.ms",
+    ClientError.UNRELEASED_INSTANCE_ID: "the group still has the earlier life of this kafka.instance_id as a member, "
+    "until its session is over: start again then; kafka.group_protocol: classic takes over at once",
     ClientError.FENCED_INSTANCE_ID: "another worker runs under the same kafka.instance_id: give each its own",
     ClientError.INCONSISTENT_GROUP_PROTOCOL: "the group's other members use another protocol or assignor",
 }
@@ -51,8 +58,9 @@ def common_properties(settings: KafkaSettings) -> Properties:
         "bootstrap.servers": settings.bootstrap_servers,
         "client.id": f"stream-classifier-{__version__}",
         "allow.auto.create.topics": False,
-        # What it has to say comes through error_cb, into our own log.
-        "log_level": 2,
+        # What it has to say comes through error_cb, into our own log; its own lines would stand among ours. Whoever
+        # asks for its debugging output gets that.
+        **({} if "debug" in settings.client else {"logger": _UNHEARD}),
         # A broker that went away is tried again soon: ten seconds, the default, is half of most patience.
         "reconnect.backoff.max.ms": 2000,
         **settings.client,

@@ -188,17 +188,16 @@ class Source:
 
         Unlike `commit`, also where the offset is the committed one already.
         """
-        self._consumer.commit(offsets=_placed(offsets), asynchronous=True)
+        if offsets:
+            self._consumer.commit(offsets=_placed(offsets), asynchronous=True)
 
     def hand_over(self, offsets: Mapping[Partition, tuple[int, str]]) -> None:
-        """Commit these, and wait for the answer; without it, whoever reads on labels some events again."""
+        """Commit these as the last thing before their partitions are given up.
+
+        The client sends it before it tells the group that they are free, and waits for the answer before that.
+        """
         self._uncommitted = False
-        try:
-            answer = self._consumer.commit(offsets=_placed(offsets), asynchronous=False)
-        except KafkaException as error:
-            self._note_commit(error.args[0], [])
-        else:
-            self._note_commit(None, answer or [])
+        self.mark(offsets)
 
     def has_committed(self, offsets: Mapping[Partition, int]) -> bool | None:
         """Whether the group has these offsets, of which it has all or none; None when that cannot be told now.
@@ -282,7 +281,8 @@ class Source:
 
     def _on_statistics(self, text: str) -> None:
         # Joined without a partition: nobody calls _on_assign then.
-        self.joined = orjson.loads(text).get("cgrp", {}).get("join_state") == "steady"
+        group = orjson.loads(text).get("cgrp", {})
+        self.joined = group.get("join_state") == "steady" and group.get("state") == "up"
 
     def _on_commit(self, error: ClientError | None, partitions: list[TopicPartition]) -> None:
         self._note_commit(error, partitions)
