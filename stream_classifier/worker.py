@@ -111,7 +111,7 @@ class Worker:
         # As many as can have been in the model of a worker that died, and again as many that waited for these.
         self._custody = Custody(self._source, self._ledger, 2 * (threads + 1) * batch.max_events)
         self._exactly_once = settings.delivery == "exactly_once"
-        self._uncommitted = 0  # acknowledged events since the last commit
+        self._acknowledged = 0  # events, in all
         self._commit_at = self._state_at = 0.0
         self._stopping = False
         self._failing = self._suspicious = False
@@ -267,8 +267,10 @@ class Worker:
         if self._threads.out and self._clock() - min(self._threads.out.values()) > timeout:
             raise StalledError(f"the model did not give back a window within batch.timeout_seconds ({timeout:g})")
 
-    def _produce(self) -> None:
-        if self._delivery.may_send(self._clock()):
+    def _produce(self, *, draining: bool = False) -> None:
+        # A crash is to repeat no more than is in flight, and as many again. (No commit is answered during a drain.)
+        held = self._uncommitted >= self._settings.batch.max_in_flight and not draining
+        if not held and self._delivery.may_send(self._clock()):
             self._delivery.send(self._ledger.release())
 
     def _acknowledge(self, wait: float = 0) -> None:
@@ -284,24 +286,28 @@ class Worker:
     def _note_acknowledged(self, entries: list[InFlight]) -> None:
         if entries:
             self._ledger.acknowledge(entries)
-            self._uncommitted += len(entries)
+            self._acknowledged += len(entries)
             self._accounting.acknowledged(entries, self._clock(), time.time() * 1000)
         self._ledger.committed(self._delivery.take_committed())
 
     def _commit(self, *, at_once: bool = False) -> None:
         """Commit what is acknowledged, or the transaction: now and then, and when there is much of it."""
-        now, bound = self._clock(), self._settings.batch.max_in_flight
-        much = self._delivery.unfinished >= bound / 2 or self._uncommitted >= bound
+        now, half = self._clock(), self._settings.batch.max_in_flight / 2
+        much = self._delivery.unfinished >= half or (self._uncommitted >= half and not self._source.committing)
         if not (at_once or much or now >= self._commit_at):
             return
         self._commit_at = now + self._settings.commit_seconds
-        self._uncommitted = 0
         if self._exactly_once:
             offsets = self._custody.marked(self._ledger.committable_with_released())
             self._delivery.commit(offsets, self._source.group_metadata())
         else:
             self._source.store(self._custody.marked(self._ledger.committable()))
-            self._source.commit()
+            self._source.commit(self._acknowledged)
+
+    @property
+    def _uncommitted(self) -> int:
+        """Events that a crash at this moment would repeat, beside those in flight."""
+        return 0 if self._exactly_once else self._acknowledged - self._source.confirmed
 
     # When the assignment changes: called inside Source.poll and Source.close ------------------------------------------
 
@@ -370,7 +376,7 @@ class Worker:
                 self._log.warning("drain timed out", seconds=wait)
                 return False
             self._take_back(wait=0.005)
-            self._produce()
+            self._produce(draining=True)
             if self._exactly_once:
                 self._commit(at_once=True)
             self._acknowledge(wait=0.005)

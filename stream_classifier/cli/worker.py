@@ -46,13 +46,22 @@ def worker(context: typer.Context, config: ConfigOption) -> None:
     check_properties(settings.kafka, transactions=settings.delivery == "exactly_once")
     logs.configure(settings.observability)
     log = logs.logger("worker")
+    told = threading.Event()
+
+    def interrupt(_: int, __: FrameType | None) -> None:
+        told.set()
+        raise KeyboardInterrupt
+
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts what is in its background deaf to SIGINT
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, interrupt)
     try:
         _run(settings, label_set)
     except KeyboardInterrupt:
         log.info("stopped before there was anything to drain")
     except Exception as error:
+        if told.is_set():  # what is just being loaded may make an error of its own of it
+            log.info("stopped before there was anything to drain")
+            return
         exit_code = 1
         if isinstance(error, StreamClassifierError):
             log.error("ended", reason=str(error))  # noqa: TRY400 - foreseen: the reason says it all

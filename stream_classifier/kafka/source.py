@@ -5,6 +5,7 @@ Owned by one thread. Rebalances are answered inside `poll`.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 import orjson
@@ -51,6 +52,7 @@ class Source:
         commits: For each commit that was answered since they were last asked for, whether it went well.
         errors: Names of errors that the client mends by itself, since they were last asked for.
         marked: The mark beside each partition's offset that the group has acknowledged last.
+        confirmed: How many events are done and committed, as far as the group has answered.
         joined: Whether the consumer is a member of its group.
 
     Args:
@@ -64,6 +66,8 @@ class Source:
         self.commits: list[bool] = []
         self.errors: list[str] = []
         self.marked: dict[Partition, str] = {}
+        self.confirmed = 0
+        self._asked: deque[int] = deque()  # what each commit that is under way will confirm
         self.joined = False
         self._closing = False
         self._topics = list(reading.topics)
@@ -177,11 +181,23 @@ class Source:
             self._consumer.store_offsets(offsets=_placed(offsets))
             self._uncommitted = True
 
-    def commit(self) -> None:
-        """Begin to commit what was stored; the answer comes inside a later `poll`."""
+    def commit(self, events: int) -> None:
+        """Begin to commit what was stored; the answer comes inside a later `poll`.
+
+        Args:
+            events: How many are done in all; when the group has acknowledged this commit, `confirmed` says so.
+        """
         if self._uncommitted:
             self._uncommitted = False
+            self._asked.append(events)
             self._consumer.commit(asynchronous=True)
+        elif not self._asked:
+            self.confirmed = events
+
+    @property
+    def committing(self) -> bool:
+        """Whether the answer to a commit is still to come."""
+        return bool(self._asked)
 
     def mark(self, offsets: Mapping[Partition, tuple[int, str]]) -> None:
         """Begin to commit these offsets with these marks; `marked` has them once the group has acknowledged it.
@@ -189,6 +205,7 @@ class Source:
         Unlike `commit`, also where the offset is the committed one already.
         """
         if offsets:
+            self._asked.append(self.confirmed)
             self._consumer.commit(offsets=_placed(offsets), asynchronous=True)
 
     def hand_over(self, offsets: Mapping[Partition, tuple[int, str]]) -> None:
@@ -285,6 +302,9 @@ class Source:
         self.joined = group.get("join_state") == "steady" and group.get("state") == "up"
 
     def _on_commit(self, error: ClientError | None, partitions: list[TopicPartition]) -> None:
+        events = self._asked.popleft() if self._asked else self.confirmed
+        if error is None:
+            self.confirmed = max(self.confirmed, events)
         self._note_commit(error, partitions)
         if error is not None and is_permanent(error):
             raise failure(error, "committing")

@@ -16,7 +16,7 @@ they are part of the transaction.
 
 The calls have no time limit of their own: a commit that is cut short and resumed can end the process in librdkafka
 2.15 (the answer is taken for that of an abort when the resumed call runs out of time before it has begun). They end by
-the transaction's.
+the transaction's. Those that do not, because the client has forgotten them, are abandoned together with the client.
 
 Owned by one thread.
 """
@@ -60,6 +60,7 @@ _START_SECONDS = 60.0
 _CLOSE_SECONDS = 2.0
 _TRY_SECONDS = 10.0
 _AGAIN_SECONDS = 0.1  # before a call is tried again
+_LATE_SECONDS = 5.0  # after a transaction's time is up, for its calls to come back
 _BUILD_SECONDS = 1.0  # before another client is built
 _FENCED = frozenset({ClientError._FENCED, ClientError.PRODUCER_FENCED, ClientError.INVALID_PRODUCER_EPOCH})  # noqa: SLF001 - librdkafka's name
 
@@ -121,7 +122,8 @@ class TransactionalSink(Generic[TokenT]):
         self._in_doubt = False
         self._number = 0
         self._began = 0.0
-        self._build_at = 0.0
+        self._build_at = self._call_until = 0.0
+        self._sent: list[bool] = []  # whether the offsets are in
         self._permanent: KafkaError | None = None
         self._state = _State.STARTING
         self._aside = Aside("transactions")
@@ -177,14 +179,16 @@ class TransactionalSink(Generic[TokenT]):
         """Begin the call that this state asks for, or take its result."""
         if not self._aside.busy:
             if self._state is _State.STARTING:
-                self._aside.start(partial(_patiently, self._producer.init_transactions))
+                self._call(partial(_patiently, self._producer.init_transactions))
             elif self._state is _State.FAILED:
                 late, self._late = self._late, set()
-                self._aside.start(partial(_abort, self._producer, late))
+                self._call(partial(_abort, self._producer, late))
             else:
                 return
         ended = self._aside.result(wait)
         if ended is None:
+            if self._clock() > self._call_until:
+                self._abandon()
             return
         (error,) = ended
         if error is None:
@@ -196,9 +200,23 @@ class TransactionalSink(Generic[TokenT]):
         else:
             raise error
 
+    def _call(self, call: Callable[[], None]) -> None:
+        self._aside.start(call)
+        self._call_until = self._clock() + self._timeout + _LATE_SECONDS
+
+    def _abandon(self) -> None:
+        """Give up on a call that does not come back: the client forgets some of them when all brokers go away.
+
+        Its thread stays behind, and the client with it. Whatever it does later, it has been shut out by the new one.
+        """
+        self.errors.append("_TIMED_OUT")
+        self._in_doubt = self._in_doubt or (self._state is _State.COMMITTING and bool(self._sent))
+        self._aside = Aside("transactions")
+        self._state, self.broken = _State.GONE, True
+
     def _take_ended(self, error: ClientError) -> None:
         if self._state is _State.COMMITTING:
-            if self._offsets_sent:
+            if self._sent:
                 self._in_doubt = True  # it may have gone through, whatever the client makes of the answer
                 self._take(error, "committing a transaction")
                 return
@@ -284,15 +302,15 @@ class TransactionalSink(Generic[TokenT]):
         placed = [TopicPartition(*at, offset, mark) for at, (offset, mark) in offsets.items()]
         producer = self._producer
         self._offsets = {partition: offset for partition, (offset, _) in offsets.items()}
-        self._offsets_sent = False
+        self._sent = sent = []  # of this call alone, which may outlive its client
 
         def end() -> None:
             producer.send_offsets_to_transaction(placed, group)
-            self._offsets_sent = True
+            sent.append(True)
             _patiently(producer.commit_transaction)
 
         self._state = _State.COMMITTING
-        self._aside.start(end)
+        self._call(end)
 
     def poll(self, wait: float) -> Reports[TokenT]:
         """Go on with what is under way, and take what has become of records.

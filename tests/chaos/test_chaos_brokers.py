@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MOST_MORE_MEMORY = 64_000_000
 """Bytes. Of the clients' queues; what they may hold is bounded by their settings, not by how long an outage lasts."""
 
-PAIRS = [(ALO_CLASSIC, EO_CONSUMER), (ALO_CONSUMER, EO_CLASSIC)][: 2 if asked_for().full else 1]
+PAIRS = [(ALO_CLASSIC, EO_CONSUMER), (ALO_CONSUMER, EO_CLASSIC)] if asked_for().full else [(EO_CLASSIC,)]
 
 
 class Siege:

@@ -107,7 +107,7 @@ def test_kill_9_of_a_worker_at_random_moments(
     kills = 0
     with Scene(servers, tmp_path, bundle, delivery=delivery, protocol=protocol, seed=size.seed) as scene:
         attack = Attack(scene)
-        for number, (seed, chance) in enumerate(size.seeds(6, 200)):
+        for number, (seed, chance) in enumerate(size.seeds(4, 200)):
             scene.load.round = seed
             script = SCRIPTS[number] if number < len(SCRIPTS) and size.rounds != 1 else chance.choice(SCRIPTS)
             print(f"seed {seed}: {script.__name__}")
