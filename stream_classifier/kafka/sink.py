@@ -31,7 +31,7 @@ REFUSALS: dict[int, Code] = {
     ClientError.INVALID_TIMESTAMP: "timestamp_refused",
 }
 
-_ANY_PARTITION = -1  # the partitioner's choice
+ANY_PARTITION = -1  # the partitioner's choice
 
 
 class Reports(NamedTuple, Generic[TokenT]):
@@ -47,6 +47,15 @@ class Reports(NamedTuple, Generic[TokenT]):
     acknowledged: list[TokenT]
     refused: list[tuple[TokenT, Code]]
     undelivered: list[TokenT]
+
+
+def take_refusal(refused: list[tuple[TokenT, Code]], token: TokenT) -> Code | None:
+    """Take a record out of those that were refused, with the reason code; None when it is not among them."""
+    for index, (its_token, code) in enumerate(refused):
+        if its_token is token:
+            del refused[index]
+            return code
+    return None
 
 
 class Sink(Generic[TokenT]):
@@ -86,7 +95,7 @@ class Sink(Generic[TokenT]):
         while True:
             try:
                 # By position: keywords cost half a microsecond a record.
-                self._producer.produce(topic, value, key, _ANY_PARTITION, delivered, None, timestamp, headers)
+                self._producer.produce(topic, value, key, ANY_PARTITION, delivered, None, timestamp, headers)
             except BufferError:
                 self._producer.poll(0.1)  # its queue is full: let some of it be delivered
             except KafkaException as error:
@@ -147,12 +156,7 @@ class Sink(Generic[TokenT]):
         self._producer.flush(wait)
         self.send(token, record)
         self._producer.flush(wait)
-        refused = self._reports.refused
-        for index, (its_token, code) in enumerate(refused):
-            if its_token is token:
-                del refused[index]
-                return code
-        return None
+        return take_refusal(self._reports.refused, token)
 
     def recover(self) -> bool:
         """Begin anew with a fresh client: the old one gave up on records, so its order cannot be relied on.

@@ -77,7 +77,6 @@ class Source:
         self._assigned: set[Partition] = set()
         self._taken: set[Partition] = set()
         self._uncommitted = False
-        self._commit_error: ClientError | None = None
         # An exception that leaves one of the client's callbacks makes it drop the records of the same call, so every
         # callback keeps its exception here until the call has returned.
         self._raised: BaseException | None = None

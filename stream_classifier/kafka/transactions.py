@@ -43,7 +43,7 @@ from stream_classifier.kafka.clients import (
     producer_properties,
     transactional_properties,
 )
-from stream_classifier.kafka.sink import REFUSALS, Reports
+from stream_classifier.kafka.sink import ANY_PARTITION, REFUSALS, Reports, take_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -55,7 +55,6 @@ if TYPE_CHECKING:
 
 TokenT = TypeVar("TokenT")
 
-_ANY_PARTITION = -1  # the partitioner's choice
 _START_SECONDS = 60.0
 _CLOSE_SECONDS = 2.0
 _TRY_SECONDS = 10.0
@@ -243,7 +242,7 @@ class TransactionalSink(Generic[TokenT]):
         while True:
             try:
                 # By position: keywords cost half a microsecond a record.
-                self._producer.produce(topic, value, key, _ANY_PARTITION, delivered, None, timestamp, headers)
+                self._producer.produce(topic, value, key, ANY_PARTITION, delivered, None, timestamp, headers)
             except BufferError:
                 self._serve(0.1)  # its queue is full: let some of it be delivered
             except KafkaException as error:
@@ -443,12 +442,9 @@ class TransactionalSink(Generic[TokenT]):
             self._fail()
         self.send(token, record)
         self._flush(wait)
-        for index, (its_token, code) in enumerate(self._refused):
-            if its_token is token:
-                del self._refused[index]
-                self._fail()
-                return code
-        return None
+        if (code := take_refusal(self._refused, token)) is not None:
+            self._fail()
+        return code
 
     def _raise_permanent(self) -> None:
         if self._permanent is not None:
