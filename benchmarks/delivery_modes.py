@@ -21,6 +21,7 @@ from streams import create, fill, machine, run_worker, settings
 
 from stream_classifier.classify.classifier import Classifier
 from stream_classifier.classify.labels import LabelSet
+from stream_classifier.classify.similarity import Similarity
 from stream_classifier.kafka.embedded import EmbeddedCluster
 from stream_classifier.model.encoder import Encoder
 
@@ -43,7 +44,7 @@ def main() -> None:
     labels = LabelSet.adhoc(["delivery", "refund", "account"])
     classifier: Classifies = NullClassifier()
     if options.embedded:
-        classifier = Classifier(Encoder.open(None), max_tokens=BUDGET, results_cached=0)
+        classifier = Classifier(Similarity(Encoder.open(None), max_tokens=BUDGET), results_cached=0)
         classifier.prepare([labels])
     count = options.events or (3000 if options.embedded else 200_000)
     values: Iterable[bytes] = (

@@ -23,6 +23,7 @@ from streams import create, fill, machine, run_worker, settings
 from stream_classifier.classify.batches import cut
 from stream_classifier.classify.classifier import Classifier
 from stream_classifier.classify.labels import choose, load_label_sets
+from stream_classifier.classify.similarity import Similarity
 from stream_classifier.cores import available_cores
 from stream_classifier.kafka.embedded import EmbeddedCluster
 from stream_classifier.model.encoder import Encoder
@@ -59,7 +60,7 @@ def main() -> None:
     with label_set_path() as path:
         label_set = choose(load_label_sets(path), None)
     encoder = Encoder.open(None)
-    classifier = Classifier(encoder, max_tokens=BUDGET, results_cached=0)
+    classifier = Classifier(Similarity(encoder, max_tokens=BUDGET), results_cached=0)
     classifier.prepare([label_set])
     tokens = sorted(map(len, encoder.tokenize(wanted).ids))
     print(machine())

@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from stream_classifier.classify.classifier import Classifier
 from stream_classifier.classify.labels import choose, load_label_sets
+from stream_classifier.classify.similarity import Similarity
 from stream_classifier.health import Health
 from stream_classifier.kafka.messages import to_record
 from stream_classifier.kafka.reader import read
@@ -203,7 +204,7 @@ class RunningWorker:
         self.metrics, self.health = Metrics(), Health(time.monotonic())
         encoder = Encoder.open(settings.model.path)
         classifier = classifier or Classifier(
-            encoder, max_tokens=settings.batch.max_tokens, results_cached=settings.cache.results
+            Similarity(encoder, max_tokens=settings.batch.max_tokens), results_cached=settings.cache.results
         )
         self._worker = Worker(
             settings,

@@ -88,7 +88,7 @@ def test_a_manifest_that_cannot_be_understood_is_refused(bundle: Path, content: 
     ("field", "value"),
     [
         ("format", 2),
-        ("task", "entailment"),
+        ("task", "translation"),
         ("precision", "int4"),
         ("dimensions", 0),
         ("temperature", 0),
@@ -103,6 +103,27 @@ def test_a_field_with_a_wrong_value_is_named(bundle: Path, field: str, value: ob
     content = json.loads((bundle / MANIFEST_FILE).read_bytes())
     (bundle / MANIFEST_FILE).write_text(json.dumps(content | {field: value}))
     assert f"({field}: " in refusal(bundle)
+
+
+ENTAILMENT = {"entailment_id": 0, "contradiction_id": 2, "template": "{}", "truncation": "only_first"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task": "entailment"},
+        {"entailment": ENTAILMENT},
+        {"task": "entailment", "dimensions": 2, "entailment": ENTAILMENT},
+        {"task": "entailment", "dimensions": 3, "entailment": ENTAILMENT | {"entailment_id": 3}},
+    ],
+)
+def test_a_task_that_does_not_fit_how_the_model_is_asked_is_refused(bundle: Path, change: dict[str, object]) -> None:
+    content = json.loads((bundle / MANIFEST_FILE).read_bytes())
+    (bundle / MANIFEST_FILE).write_text(json.dumps(content | change))
+    assert "entailment" in refusal(bundle)
+    good = {"task": "entailment", "dimensions": 3, "entailment": ENTAILMENT}
+    (bundle / MANIFEST_FILE).write_text(json.dumps(content | good))
+    assert read_manifest(bundle).entailment is not None
 
 
 @pytest.mark.parametrize("name", ["../model.onnx", "/etc/passwd", "sub/model.onnx", "..", "", "manifest.json", "a\\b"])

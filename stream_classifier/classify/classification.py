@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 import orjson
 
+from stream_classifier.classify.cosine_scores import Floats
 from stream_classifier.classify.labels import LabelSet
-from stream_classifier.classify.similarity import Floats
 
 SCORE_DECIMALS: Final = 4
 

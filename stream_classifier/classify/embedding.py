@@ -15,8 +15,8 @@ import numpy as np
 from stream_classifier.classify.batches import cut, padded_tokens
 from stream_classifier.classify.budget import TokenBudget
 from stream_classifier.classify.classification import Failure
+from stream_classifier.classify.cosine_scores import Embeddings
 from stream_classifier.classify.measures import Batch, Measures
-from stream_classifier.classify.similarity import Embeddings
 from stream_classifier.errors import ModelError, OutOfMemoryError
 from stream_classifier.model.encoder import Encoder
 from stream_classifier.model.session import RunFailedError

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from stream_classifier.classify.similarity import MULTI_THRESHOLD
+from stream_classifier.classify.cosine_scores import MULTI_THRESHOLD
 from stream_classifier.errors import SettingsError, UsageError
 
 Mode = Literal["single", "multi"]

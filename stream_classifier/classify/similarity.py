@@ -1,93 +1,118 @@
-"""Scores from embeddings. Pure, and row by row: nothing else in the batch can change a text's score by a single bit.
+"""Scoring by embeddings: a label fits a text as well as their embeddings are alike."""
 
-Single mode. The scores of a text are the softmax of its cosines to the labels, divided by the bundle's temperature.
-They sum to 1, and one label's gain is another's loss.
-
-Multi mode. A label's score does not depend on the other labels: several can be right at once, and a label that is
-added leaves the scores and the thresholds of the others as they are. A cosine by itself will not do, though. Those of
-E5 lie between .71 and .99, and how high they are is more a matter of the language and the wording than of the topic.
-So a label is compared with unrelated topics that resemble it in just these ways: those ten of `UNRELATED_TOPICS`
-whose embeddings are nearest to its own, mostly the ones in its language. Its score is its softmax against fifty
-topics that fit the text as well as those ten do on average: 1 / (1 + 50 exp(-margin / temperature)).
-
-Measured with the built-in model on eight pairs of texts (tickets, crosswoz, banking77; 74 to 260 of each) and labels
-(with and without descriptions, in Chinese and English): at the default threshold of .5 the mean F1 is .57; at the
-best threshold for each pair it would be .70, and for bare cosines, tried on four of the pairs, .40 to .53. Comparing
-a label with its set's mean cosine instead gives .69 and .74, but then labels compete: of a set of two, a text could
-never have both.
-"""
-
-from typing import Final
+import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Embeddings = NDArray[np.float32]
-
-NEAREST_TOPICS: Final = 10
-RIVALS: Final = 50
-MULTI_THRESHOLD: Final = 0.5
-"""The threshold of a label in multi mode where neither it nor its set gives one."""
-
-
-def cosines(texts: Embeddings, vectors: Embeddings) -> Floats:
-    """The inner product of each text with each vector: the cosine, where both have unit length.
-
-    One matrix-vector product a text, all of one shape: the product of two matrices is faster, but the order in which it
-    sums depends on the number of rows.
-
-    Args:
-        texts: [texts, dimensions].
-        vectors: [vectors, dimensions].
-
-    Returns:
-        [texts, vectors].
-    """
-    products: Floats = np.matmul(vectors.astype(np.float64)[None], texts.astype(np.float64)[:, :, None]).squeeze(2)
-    return products
+from stream_classifier.classify.cache import Cache
+from stream_classifier.classify.classification import Failure
+from stream_classifier.classify.cosine_scores import (
+    Embeddings,
+    cosines,
+    margin_vectors,
+    multi_scores,
+    single_scores,
+)
+from stream_classifier.classify.embedding import Embedded, Embedder
+from stream_classifier.classify.labels import LabelSet
+from stream_classifier.classify.measures import Measures
+from stream_classifier.classify.scorer import Asked, Scores
+from stream_classifier.classify.topics import UNRELATED_TOPICS
+from stream_classifier.errors import ModelError, SettingsError
+from stream_classifier.model.encoder import Encoder
 
 
-def single_scores(cosines: Floats, temperature: float) -> Floats:
-    """The softmax over the labels.
+class Similarity:
+    """Scores by the cosine of embeddings; see `cosine_scores` for how. Threads may share one.
 
     Args:
-        cosines: Of each text to each label, [texts, labels].
-        temperature: The bundle's; the smaller, the more decided.
+        encoder: The model.
+        max_tokens: The most padded tokens of one run of the model.
+        label_sets_cached: Label sets whose embeddings are kept.
+        clock: Seconds, for the measures.
 
-    Returns:
-        Scores from 0 to 1 that sum to 1 for each text, [texts, labels].
+    Attributes:
+        manifests: What the model's bundle says of itself.
+        device: Where the model runs.
     """
-    exponents = (cosines - cosines.max(axis=1, keepdims=True)) / temperature
-    weights: Floats = np.exp(exponents)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return weights
 
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        max_tokens: int = 512,
+        label_sets_cached: int = 256,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.manifests = (encoder.manifest,)
+        self.device = encoder.device
+        self._embedder = Embedder(encoder, max_tokens=max_tokens, clock=clock)
+        self._temperature = encoder.temperature
+        self._vectors: Cache[bytes, Embeddings] = Cache(label_sets_cached)
+        self._topics: Embeddings | None = None
 
-def margin_vectors(labels: Embeddings, topics: Embeddings) -> Embeddings:
-    """Vectors whose inner product with a text is how much nearer it is to a label than to unrelated topics.
+    def prepare(self, label_set: LabelSet) -> None:
+        """Embed the labels ahead of time; see `Scorer.prepare`."""
+        _, [vectors] = self._embed([], [label_set], Measures())
+        if isinstance(vectors, Failure):
+            raise SettingsError(f"label set {label_set.identity}: {vectors.message}")
 
-    Args:
-        labels: [labels, dimensions].
-        topics: Unrelated topics, [topics, dimensions].
+    def score(self, asked: Sequence[Asked], measures: Measures) -> list[Scores]:
+        """Score each label by its embedding; see `Scorer.score`. All texts and new labels share batches."""
+        rows = {text: row for row, text in enumerate(dict.fromkeys(text for one in asked for text in one.texts))}
+        embedded, vectors = self._embed(list(rows), [label_set for label_set, _ in asked], measures)
+        return [
+            self._scores(one.label_set, found, embedded, [rows[text] for text in one.texts])
+            for one, found in zip(asked, vectors, strict=True)
+        ]
 
-    Returns:
-        Each label less the mean of the topics nearest to it, [labels, dimensions].
-    """
-    nearest = np.argsort(-cosines(labels, topics), axis=1, kind="stable")[:, :NEAREST_TOPICS]
-    means: Floats = topics.astype(np.float64)[nearest].mean(axis=1)
-    return (labels - means).astype(np.float32)
+    def _scores(self, label_set: LabelSet, vectors: Embeddings | Failure, texts: Embedded, rows: list[int]) -> Scores:
+        truncated = [texts.truncated[row] for row in rows]
+        if isinstance(vectors, Failure):
+            return Scores(
+                np.zeros((len(rows), len(label_set.labels))), truncated, dict.fromkeys(range(len(rows)), vectors)
+            )
+        to_scores = multi_scores if label_set.mode == "multi" else single_scores
+        scores = to_scores(cosines(texts.rows[rows], vectors), self._temperature)
+        failures = {index: texts.failures[row] for index, row in enumerate(rows) if row in texts.failures}
+        return Scores(scores, truncated, failures)
 
+    def _embed(
+        self, texts: list[str], label_sets: list[LabelSet], measures: Measures
+    ) -> tuple[Embedded, list[Embeddings | Failure]]:
+        """Embeddings of texts, and the vectors of label sets: new ones are run together with the texts."""
+        digests = [label_set.digest for label_set in label_sets]
+        vectors: dict[bytes, Embeddings | Failure] = {**self._vectors.get(digests)}
+        new = [label_set for label_set in label_sets if label_set.digest not in vectors]
+        measures.cache["label_sets", "hit"] += len(vectors)
+        measures.cache["label_sets", "miss"] += len(new)
 
-def multi_scores(margins: Floats, temperature: float) -> Floats:
-    """The softmax of each label by itself against fifty unrelated topics.
+        rows = {text: row for row, text in enumerate(texts)}
+        for label_set in new:
+            for label in label_set.labels:
+                rows.setdefault(label.reads, len(rows))
+        embedded = self._embedder.embed(list(rows), measures)
+        fresh = {}
+        for label_set in new:
+            of_labels = [rows[label.reads] for label in label_set.labels]
+            failed = [place for place, row in enumerate(of_labels) if row in embedded.failures]
+            if failed:
+                message = embedded.failures[of_labels[failed[0]]].message
+                vectors[label_set.digest] = Failure(f"label {failed[0] + 1} of {len(of_labels)}: {message}")
+            else:
+                fresh[label_set.digest] = self._vectors_for(label_set, embedded.rows[of_labels], measures)
+        self._vectors.put(fresh)
+        vectors |= fresh
+        return embedded, [vectors[digest] for digest in digests]
 
-    Args:
-        margins: How much nearer each text is to each label than to the topics, [texts, labels].
-        temperature: The bundle's.
-
-    Returns:
-        Scores from 0 to 1, each on its own, [texts, labels].
-    """
-    scores: Floats = np.exp(-np.logaddexp(0.0, np.log(RIVALS) - margins / temperature))
-    return scores
+    def _vectors_for(self, label_set: LabelSet, labels: Embeddings, measures: Measures) -> Embeddings:
+        """What texts are compared with: the labels, or in multi mode their margins over unrelated topics."""
+        if label_set.mode == "single":
+            return labels
+        if self._topics is None:
+            embedded = self._embedder.embed(UNRELATED_TOPICS, measures)
+            if embedded.failures:
+                raise ModelError("the model fails on this program's own texts: use another model bundle")
+            self._topics = embedded.rows  # two threads may both come here; they find the same
+        return margin_vectors(labels, self._topics)

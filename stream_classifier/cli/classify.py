@@ -20,12 +20,12 @@ from rich.text import Text
 from stream_classifier.classify.classification import Classification, Failure
 from stream_classifier.classify.classifier import Classified, Classifier, Request
 from stream_classifier.classify.labels import LabelSet, choose, load_label_sets
+from stream_classifier.classify.opening import open_scorer
 from stream_classifier.cli.texts import MEMBER, Format, Item, Lines, from_text, read_items
 from stream_classifier.cores import available_cores
 from stream_classifier.errors import StreamClassifierError, UsageError
 from stream_classifier.events.decode import is_blank
 from stream_classifier.events.enrich import Enricher
-from stream_classifier.model.encoder import Encoder
 from stream_classifier.settings import InputSettings, OutputSettings
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def classify(
     with ExitStack() as stack:
         items, lines = _items(texts or [], input_file, form, text_field or "text", text_column or "text", stack)
         write = _writer(output, input_file, as_json=as_json, multi=label_set.mode == "multi", stack=stack)
-        encoder = Encoder.open(model, progress=lambda line: typer.echo(line, err=True))
-        classifier = Classifier(encoder, top_k=top_k)
+        scorer = open_scorer(model, progress=lambda line: typer.echo(line, err=True))
+        classifier = Classifier(scorer, top_k=top_k)
         classifier.prepare([label_set])
         to_terminal = output is None and sys.stdout.isatty()
         advance = _progress_bar(input_file, stack) if input_file and lines and not to_terminal else None

@@ -10,7 +10,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from stream_classifier.errors import BundleError
-from stream_classifier.model.bundle import Manifest, Precision, read_manifest
+from stream_classifier.model.bundle import DefaultPrecision, Manifest, read_manifest
 from stream_classifier.model.bundle import verify as verify_bundle
 from stream_classifier.model.default import BUILD_COMMAND, build_default, default_path, is_built
 
@@ -81,7 +81,7 @@ def verify(path: BundlePath = None) -> None:
 @app.command()
 def build(
     precision: Annotated[
-        Precision, typer.Option(help="Of the matrix products: int7 is faster and the default, fp32 is exact.")
+        DefaultPrecision, typer.Option(help="Of the matrix products: int7 is faster and the default, fp32 is exact.")
     ] = "int7",
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Where to; left out: where the worker looks for it.")

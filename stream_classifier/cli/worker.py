@@ -15,13 +15,13 @@ import typer
 from stream_classifier import __version__, logs
 from stream_classifier.classify.classifier import Classifier
 from stream_classifier.classify.labels import choose, load_label_sets
+from stream_classifier.classify.opening import open_scorer
 from stream_classifier.cli.options import ConfigOption  # noqa: TC001 - typer reads it
 from stream_classifier.cores import available_cores
 from stream_classifier.errors import StreamClassifierError
 from stream_classifier.health import Health
 from stream_classifier.kafka.clients import check_properties
 from stream_classifier.metrics import Metrics
-from stream_classifier.model.encoder import Encoder
 from stream_classifier.observability import ObservabilityServer
 from stream_classifier.settings_file import load_settings
 from stream_classifier.worker import Worker
@@ -83,30 +83,26 @@ def _run(settings: Settings, label_set: LabelSet) -> None:
     observability = settings.observability
     with ObservabilityServer(observability.host, observability.port, metrics, health, time.monotonic) as server:
         log.info("starting", version=__version__, metrics=f"http://{observability.host}:{server.port}/metrics")
-        encoder = Encoder.open(
+        scorer = open_scorer(
             settings.model.path,
             device=settings.model.device,
             max_length=settings.model.max_length,
+            max_tokens=settings.batch.max_tokens,
+            label_sets_cached=settings.cache.label_sets,
             progress=lambda line: log.info("model", progress=line),
         )
-        classifier = Classifier(
-            encoder,
-            max_tokens=settings.batch.max_tokens,
-            top_k=settings.output.top_k,
-            label_sets_cached=settings.cache.label_sets,
-            results_cached=settings.cache.results,
-        )
+        classifier = Classifier(scorer, top_k=settings.output.top_k, results_cached=settings.cache.results)
         classifier.prepare([label_set])
-        manifest = encoder.manifest
-        metrics.model_info.labels(manifest.name, manifest.short_hash, manifest.precision, encoder.device).set(1)
+        for manifest in scorer.manifests:
+            metrics.model_info.labels(manifest.name, manifest.short_hash, manifest.precision, scorer.device).set(1)
         health.model = True
         threads = settings.model.threads or available_cores()
-        log.info("model loaded", model=manifest.identity, labels=label_set.identity, threads=threads)
+        log.info("model loaded", model=classifier.model, labels=label_set.identity, threads=threads)
         running = Worker(
             settings,
             label_set,
             classifier,
-            model=manifest.short_hash,
+            model=classifier.short_hash,
             threads=threads,
             metrics=metrics,
             health=health,

@@ -9,13 +9,17 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stream_classifier.errors import BundleError
 
-Precision = Literal["int7", "fp32"]
+Task = Literal["similarity", "entailment"]
+Precision = Literal["int7", "fp16", "fp32"]
+
+DefaultPrecision = Literal["int7", "fp32"]
+"""In which the built-in model can be built."""
 
 MANIFEST_FILE: Final = "manifest.json"
 MODEL_FILE: Final = "model.onnx"
@@ -28,7 +32,7 @@ FEWEST_TOKENS: Final = 3
 REBUILD: Final = "restore the bundle from where it came from (the built-in model: run `stream-classifier model build`)"
 """What to do about a bundle that cannot be used: the end of every message about one."""
 
-_RESULTS_DO_NOT_DEPEND_ON: Final = frozenset({"licence", "source", "builder"})
+_RESULTS_DO_NOT_DEPEND_ON: Final = frozenset({"licence", "source", "revision", "opset", "parity", "builder"})
 
 
 def _plain_name(name: str) -> str:
@@ -49,21 +53,66 @@ def _files_to_run(files: dict[str, str]) -> dict[str, str]:
     return files
 
 
+class Entailment(BaseModel):
+    """How a model that tells whether a premise entails a hypothesis is asked, and how its answer is read.
+
+    Attributes:
+        entailment_id: The logit of "entailed".
+        contradiction_id: The logit of "contradicted" (of "not entailed", where there are only two).
+        template: How a label becomes a hypothesis, where its label set does not say; `{}` stands for the label.
+        truncation: What a pair that is too long loses its end of: the premise only, or whichever is longer.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    entailment_id: Annotated[int, Field(ge=0)]
+    contradiction_id: Annotated[int, Field(ge=0)]
+    template: str
+    truncation: Literal["only_first", "longest_first"]
+
+
+class Parity(BaseModel):
+    """How near the bundle's model came to the one it was made from, at the last stage of its making.
+
+    Attributes:
+        compared_with: What it was compared with.
+        inputs: How many inputs were compared, over all shapes.
+        agreement: The share of inputs with the same best class (of embeddings: the same nearest neighbour).
+        worst: The largest difference of a probability (of embeddings: 1 less the smallest cosine).
+        batch_worst: The same between an input alone and the same input in a batch.
+        limit: What `worst` was held to.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    compared_with: str
+    inputs: Annotated[int, Field(gt=0)]
+    agreement: Annotated[float, Field(ge=0, le=1)]
+    worst: Annotated[float, Field(ge=0)]
+    batch_worst: Annotated[float, Field(ge=0)]
+    limit: Annotated[float, Field(gt=0)]
+
+
 class Manifest(BaseModel):
     """What a bundle holds and how it is to be used.
 
     Attributes:
         format: Version of this format.
         name: Name of the model, as it appears in results.
-        task: How texts are scored: by the cosine to the labels' embeddings.
-        precision: Arithmetic of the matrix products: 7-bit integer weights, or float32.
-        activations: How activations are made integers: each token by its own scale, or not at all.
-        dimensions: Length of an embedding.
+        task: How texts are scored: by the cosine to the labels' embeddings, or by whether they entail the labels.
+        precision: Arithmetic of the matrix products: 7-bit integer weights, float16, or float32.
+        activations: How activations are made integers: each token by its own scale, all by scales that were measured
+            when the bundle was made, or not at all.
+        dimensions: Length of an embedding; of a model of entailment the number of its logits.
         prefix: Put before every text and label by the tokenizer ("query: " for E5).
-        temperature: Divides cosines before the softmax; E5's cosines all lie close together.
+        temperature: Divides cosines, or logits, before the softmax; E5's cosines all lie close together.
         max_length: The longest text in tokens, special tokens included; the rest of a text is not read.
+        entailment: How a model of entailment is asked; None for one of similarity.
         licence: Licence of the weights, an SPDX identifier.
         source: Where the weights come from.
+        revision: Of the source, where it has one.
+        opset: Version of ONNX's operators that the graph was written in.
+        parity: How near it came to the model that it was made from; None when nothing was compared.
         builder: The recipe that made the files, with its version.
         files: SHA-256 of each file, by name, the manifest itself left out.
     """
@@ -72,22 +121,34 @@ class Manifest(BaseModel):
 
     format: Literal[1] = 1
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
-    task: Literal["similarity"] = "similarity"
+    task: Task = "similarity"
     precision: Precision
-    activations: Literal["per_token", "none"]
+    activations: Literal["per_token", "static", "none"]
     dimensions: Annotated[int, Field(gt=0)]
     prefix: str
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     max_length: Annotated[int, Field(ge=FEWEST_TOKENS)]
+    entailment: Entailment | None = None
     licence: str
     source: str
+    revision: str | None = None
+    opset: int | None = None
+    parity: Parity | None = None
     builder: str
     files: Annotated[dict[FileName, Sha256], AfterValidator(_files_to_run)]
+
+    @model_validator(mode="after")
+    def _asks_as_its_task_takes(self) -> Self:
+        if (self.task == "entailment") != (self.entailment is not None):
+            raise ValueError("entailment is given for the task entailment, and for no other")
+        if self.entailment and max(self.entailment.entailment_id, self.entailment.contradiction_id) >= self.dimensions:
+            raise ValueError("an id of entailment is beyond the model's logits")
+        return self
 
     @property
     def hash(self) -> str:
         """SHA-256 of everything that can change a result, as 64 hexadecimal digits."""
-        content = self.model_dump(mode="json", exclude=set(_RESULTS_DO_NOT_DEPEND_ON))
+        content = self.model_dump(mode="json", exclude=set(_RESULTS_DO_NOT_DEPEND_ON), exclude_none=True)
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     @property

@@ -22,8 +22,8 @@ from stream_classifier.model.bundle import (
     MODEL_FILE,
     TOKENIZER_FILE,
     WEIGHTS_FILE,
+    DefaultPrecision,
     Manifest,
-    Precision,
     sha256_of,
     verify,
     write_manifest,
@@ -45,7 +45,7 @@ _BUILDER: Final = f"stream-classifier built-in, recipe {RECIPE}"
 _SMALL_TENSOR: Final = 1024  # bytes; larger ones go to the file that is mapped
 
 
-def default_path(precision: Precision = "int7") -> Path:
+def default_path(precision: DefaultPrecision = "int7") -> Path:
     """Where the built-in model of this precision is, or will be once it is built."""
     return Path(platformdirs.user_cache_dir("stream-classifier")) / "models" / f"{NAME}-{precision}-r{RECIPE}"
 
@@ -56,7 +56,7 @@ def is_built(directory: Path) -> bool:
 
 
 def build_default(
-    precision: Precision = "int7",
+    precision: DefaultPrecision = "int7",
     *,
     directory: Path | None = None,
     force: bool = False,
@@ -106,7 +106,7 @@ def _alone(target: Path) -> Iterator[None]:
         yield
 
 
-def _is_wanted(target: Path, precision: Precision, progress: Callable[[str], None]) -> bool:
+def _is_wanted(target: Path, precision: DefaultPrecision, progress: Callable[[str], None]) -> bool:
     try:
         manifest = verify(target)
     except BundleError:
@@ -118,7 +118,7 @@ def _is_wanted(target: Path, precision: Precision, progress: Callable[[str], Non
     return True
 
 
-def _build(target: Path, precision: Precision, progress: Callable[[str], None]) -> None:
+def _build(target: Path, precision: DefaultPrecision, progress: Callable[[str], None]) -> None:
     progress(f"building {NAME} ({precision}), once")
     weights = _weights_file()
     for leftover in target.glob(".building-*"):  # of a build that was killed; we hold the lock, so nobody needs it
@@ -167,7 +167,7 @@ def _weights_file() -> Path:
     return path
 
 
-def _write_files(made: Path, weights: Path, precision: Precision, progress: Callable[[str], None]) -> None:
+def _write_files(made: Path, weights: Path, precision: DefaultPrecision, progress: Callable[[str], None]) -> None:
     # Only building needs onnx, an extra: the worker itself runs without it.
     import onnx  # noqa: PLC0415
 

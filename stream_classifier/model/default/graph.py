@@ -27,7 +27,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from stream_classifier.model.bundle import Precision
+from stream_classifier.model.bundle import DefaultPrecision
 from stream_classifier.model.default.e5_file import BLOCK, E5File
 
 OPSET: Final = 23
@@ -61,7 +61,7 @@ class _Graph:
         return output
 
 
-def build_graph(file: E5File, precision: Precision) -> onnx.ModelProto:
+def build_graph(file: E5File, precision: DefaultPrecision) -> onnx.ModelProto:
     """Writes the graph with the file's weights.
 
     Args:
@@ -114,7 +114,7 @@ def _embeddings(graph: _Graph, file: E5File) -> str:
     return _add_and_normalise(graph, file, "words", "positions", "emb.ln", "embedded")
 
 
-def _layer(graph: _Graph, file: E5File, layer: int, x: str, mask: str, precision: Precision, out: str) -> str:
+def _layer(graph: _Graph, file: E5File, layer: int, x: str, mask: str, precision: DefaultPrecision, out: str) -> str:
     """Attention and feed-forward, each added to its input and normalised."""
     at = f"l{layer}."
     linear = _linear_fp32 if precision == "fp32" else _linear_int7

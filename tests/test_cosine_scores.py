@@ -10,8 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from stream_classifier.classify.classification import Classification, Failure, decide
-from stream_classifier.classify.labels import Label, LabelSet, Mode
-from stream_classifier.classify.similarity import (
+from stream_classifier.classify.cosine_scores import (
     Embeddings,
     Floats,
     cosines,
@@ -19,6 +18,7 @@ from stream_classifier.classify.similarity import (
     multi_scores,
     single_scores,
 )
+from stream_classifier.classify.labels import Label, LabelSet, Mode
 
 temperatures = st.sampled_from([0.0065, 0.012, 0.1, 1.0])
 
