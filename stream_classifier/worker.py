@@ -108,8 +108,10 @@ class Worker:
         self._with_model: dict[int, list[InFlight]] = {}
         self._alone: list[tuple[InFlight, Request]] = []  # the window that waits for the group to know of it
         self._source = Source(settings.kafka, settings.input, self)
-        # As many as can have been in the model of a worker that died, and again as many that waited for these.
-        self._custody = Custody(self._source, self._ledger, 2 * (threads + 1) * batch.max_events)
+        # As many as can have been in the model of a worker that died, again as many that waited for these, and what
+        # was done and not yet committed: a commit begins when that is half of what may be in flight.
+        suspects = 2 * (threads + 1) * batch.max_events + batch.max_in_flight // 2
+        self._custody = Custody(self._source, self._ledger, suspects)
         self._exactly_once = settings.delivery == "exactly_once"
         self._acknowledged = 0  # events, in all
         self._commit_at = self._state_at = 0.0
@@ -133,7 +135,7 @@ class Worker:
             while not self._stopping:
                 self._step()
             self._log.info("draining", in_flight=self._ledger.in_flight)
-            drained = self._drain(self._ledger.lanes)
+            drained = self._drain(self._ledger.lanes, polling=True)
             self._failing = not drained
         except BaseException as error:
             self._failing = self._health.stopping = True
@@ -359,10 +361,14 @@ class Worker:
         self._windows.drop(lambda waiting: waiting[0].lane.partition in partitions)
         self._alone = [waiting for waiting in self._alone if waiting[0].lane.partition not in partitions]
 
-    def _drain(self, partitions: Collection[Partition]) -> bool:
+    def _drain(self, partitions: Collection[Partition], *, polling: bool = False) -> bool:
         """Wait for what the model has of these partitions, and for the acknowledgement of what was produced of them.
 
         What the model does not have yet is dropped: it was not committed, and whoever reads on begins with it.
+
+        Args:
+            partitions: Which ones.
+            polling: Whether the client may be polled meanwhile, which it may not while it tells of a rebalance.
 
         Returns:
             Whether that happened within `shutdown.drain_seconds`.
@@ -380,6 +386,10 @@ class Worker:
             if self._exactly_once:
                 self._commit(at_once=True)
             self._acknowledge(wait=0.005)
+            if polling and self._delivery.broken:
+                # Perhaps since they are another's by now: a worker that was frozen learns it nowhere else.
+                self._source.pause(frozenset(self._ledger.lanes))
+                self._source.poll(1, 0.005, self._clock())
         return True
 
     def _is_busy_with(self, partitions: Collection[Partition]) -> bool:

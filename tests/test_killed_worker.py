@@ -62,6 +62,7 @@ def test_an_event_that_kills_the_process_is_a_dead_letter_after_three_times(
                 assert ended(process) == 0, process.log.read_text()
                 break
             deaths += 1
+            print(process.log.read_text())  # noqa: T201 - shown when a death too many is counted
             assert ended(process) == (-signal.SIGKILL if how == "kill" else 1), process.log.read_text()
         finally:
             process.kill()

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from worker_process import PATIENCE
 
 from chaos.checker import read
 from chaos.scene import MOST_DUPLICATES, SESSION_MS, Scene
@@ -56,6 +57,17 @@ def test_a_worker_that_was_frozen_past_its_session_commits_nothing_when_it_is_th
             time.sleep(chance.uniform(0, SESSION_MS / 1000))
             scene.workers[victim].thaw()
             scene.catch_up()
+
+        # Told to stop before it can know what happened, it finds out, and has nothing to finish.
+        scene.until("one", lambda process: process.metric("assigned_partitions") > 0, "has partitions")
+        zombie = scene.workers["one"]
+        zombie.freeze()
+        scene.until("other", has_all, "has taken over")
+        del scene.workers["one"]
+        zombie.tell_to_stop()
+        zombie.thaw()
+        assert zombie.popen.wait(PATIENCE) == 0, zombie.log.read_text()
+        assert "drain timed out" not in zombie.log.read_text()
         verdict = scene.settle()
     hidden = len(read(servers, scene.topics[1], isolation="read_uncommitted")) - verdict.results
     table.add(
