@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 _POLL_AT_MOST = 512
 _TOKENS_PER_EVENT = 32  # of a window's cost: so many long texts as take as long as a full window of usual ones
 _STATE_SECONDS = 0.5  # between looks at what is shown in gauges
+_LEAVE_SECONDS = 5.0  # to leave the group after a failure
 _LOOP_SECONDS = 30.0  # within which the loop promises to come round
 
 
@@ -142,7 +143,8 @@ class Worker:
             # What was foreseen is no event's fault. Else whoever takes over looks for one, as after a kill.
             self._suspicious = isinstance(error, StalledError) or not isinstance(error, StreamClassifierError)
             with contextlib.suppress(StreamClassifierError):  # what came first is what is told
-                self._source.close()
+                if not self._source.close(_LEAVE_SECONDS):
+                    self._log.warning("not left", reason="the group does not answer; it waits for the session to end")
             self._delivery.close()
             raise
         self._health.stopping = True

@@ -110,7 +110,7 @@ def test_a_partition_that_was_paused_when_it_was_taken_is_read_again_when_it_com
     """The client remembers a pause beyond the assignment in which a worker at its bound made it."""
     settings = {"batch": {"max_events": 1, "max_in_flight": 1, "max_tokens": 1}, "cache": {"results": 0}}
     stream = make_stream(partitions=2, settings=settings)
-    publish(stream, 200)
+    publish(stream, 24)
     with stream.worker() as first:
         first.until(lambda: first.in_flight > 0, "at work")
         first.pause_everything()
@@ -118,8 +118,8 @@ def test_a_partition_that_was_paused_when_it_was_taken_is_read_again_when_it_com
         with stream.worker() as second:
             second.until(lambda: second.metric("assigned_partitions") == 1, "one is taken")
         first.pause_as_usual()
-        stream.await_outcomes(200, first.check)
-    assert len(sources(stream)) == 200
+        stream.await_outcomes(24, first.check)
+    assert len(sources(stream)) == 24
 
 
 def test_the_elder_of_two_workers_of_one_name_ends(make_stream: Any) -> None:

@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka import KafkaError as ClientError
 
 from stream_classifier.errors import KafkaError
+from stream_classifier.kafka.aside import Aside
 from stream_classifier.kafka.clients import build, consumer_properties, failure, is_permanent
 from stream_classifier.kafka.messages import to_record
 from stream_classifier.kafka.starts import PATIENCE_SECONDS, Gap, Start, Starts
@@ -249,12 +250,30 @@ class Source:
             return None  # just assigned: nothing was fetched yet
         return high if high >= 0 else None
 
-    def close(self) -> None:
-        """Leave the group; `Rebalance.revoked` is called for what is still assigned."""
+    def close(self, wait: float | None = None) -> bool:
+        """Leave the group; `Rebalance.revoked` is called for what is still assigned.
+
+        Args:
+            wait: Seconds after which a client that does not come back is abandoned, and left alone by whoever calls:
+                one that may not speak to the broker any more waits for as long as its session could last. None: wait
+                as long as the client does.
+
+        Returns:
+            Whether it came back.
+        """
         self._closing = True
-        self._consumer.close()
+        if wait is None:
+            self._consumer.close()
+        else:
+            leaving = Aside("leave-group")
+            leaving.start(self._consumer.close)
+            if (ended := leaving.result(wait)) is None:
+                return False
+            if ended[0] is not None:
+                raise ended[0]
         self.joined = False
         self._raise_from_callbacks()
+        return True
 
     def _on_assign(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self.joined = True
