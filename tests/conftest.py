@@ -1,12 +1,56 @@
 """What every test can ask for."""
 
+import hashlib
+
+import broker
 import pytest
-from broker import bootstrap_servers, make_topic, name_topic, pytest_addoption
+from broker import bootstrap_servers, make_topic, name_topic
 
-__all__ = ["bootstrap_servers", "delivery", "make_topic", "name_topic", "pytest_addoption"]
+__all__ = ["bootstrap_servers", "delivery", "make_topic", "name_topic"]
+
+MODES = ("at_least_once", "exactly_once")
 
 
-@pytest.fixture(params=["at_least_once", "exactly_once"])
+def pytest_addoption(parser: pytest.Parser) -> None:
+    broker.pytest_addoption(parser)
+    parser.addoption(
+        "--all-modes", action="store_true", help="run every test that has to do with delivery in both modes"
+    )
+
+
+@pytest.fixture(params=MODES)
 def delivery(request: pytest.FixtureRequest) -> str:
-    """Both modes of delivery: a test that asks for it runs in each."""
+    """A mode of delivery; see `pytest_collection_modifyitems`."""
     return str(request.param)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave a test in one of the two modes, always the same, unless it is marked `both_modes` or all are wanted.
+
+    The modes share all but the sink, and a worker takes seconds to start: so half of the tests run in each.
+    """
+    if config.getoption("all_modes"):
+        return
+    kept = [item for item in items if item.get_closest_marker("both_modes") or _mode(item) in {"", _own(item)}]
+    if left_out := set(items) - set(kept):
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = kept
+
+
+def _mode(item: pytest.Item) -> str:
+    """The mode that the fixture `delivery` gives to a test; empty when it gives none."""
+    callspec = getattr(item, "callspec", None)
+    if callspec is None or "delivery" not in callspec.indices or not isinstance(item, pytest.Function):
+        return ""
+    from_fixture = "delivery" in item._fixtureinfo.name2fixturedefs and not any(
+        "delivery" in str(mark.args[0]) for mark in item.iter_markers("parametrize")
+    )
+    return str(callspec.params["delivery"]) if from_fixture else ""
+
+
+def _own(item: pytest.Item) -> str:
+    """The one mode of a test: by its name and its other parameters."""
+    name = item.nodeid
+    for mode in MODES:
+        name = name.replace(mode, "")
+    return MODES[hashlib.sha256(name.encode()).digest()[0] % 2]

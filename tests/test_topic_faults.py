@@ -184,6 +184,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.both_modes
 @pytest.mark.parametrize("reason", REFUSALS)
 def test_one_refused_record_among_50_good_ones_in_a_produce_batch(
     reason: str, make_stream: Callable[..., Stream], admin: AdminClient, delivery: str

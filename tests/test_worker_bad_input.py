@@ -14,12 +14,13 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from stream import Stream, header
 
 from stream_classifier import __version__
-from stream_classifier.errors import ModelError, TooManyRefusedError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from broker import MakeTopic
+
+    from stream_classifier.events.record import Record
 
 GOOD = (b'{"id":1,"text":"where is my parcel"}', b'{"id":2,"text":"money refund"}')
 DAY_MS = 86_400_000
@@ -51,23 +52,21 @@ def bundle(tmp_path: Path) -> Path:
     return tiny_bundle.build(tmp_path / "bundle")
 
 
-def check_one_bad_among_good(stream: Stream, bad: bytes | None, code: str) -> None:
-    headers: Any = [("tenant", b"7"), ("empty", b""), ("null", None), ("tenant", b"8")]
-    stream.publish(GOOD[0])
-    stream.publish(bad, key=b"its key", headers=headers, timestamp=1_790_000_000_000)
-    stream.publish(GOOD[1])
-    stream.run(3)
+HEADERS: Any = [("tenant", b"7"), ("empty", b""), ("null", None), ("tenant", b"8")]
+PUBLISHED = 1_790_000_000_000
 
-    labelled = [orjson.loads(record.value or b"") for record in stream.labelled]
-    assert [event["id"] for event in labelled] == [1, 2]
-    assert [event["classification"]["label"] for event in labelled] == ["delivery", "refund"]
-    (letter,) = stream.dead_letters
-    assert letter.value == bad
+
+def publish_bad(stream: Stream, value: bytes | None) -> None:
+    stream.publish(value, key=b"its key", headers=HEADERS, timestamp=PUBLISHED)
+
+
+def check_letter(stream: Stream, letter: Record, offset: int, value: bytes | None, code: str) -> None:
+    assert letter.value == value
     assert letter.key == b"its key"
-    assert (letter.headers or [])[:4] == headers
+    assert (letter.headers or [])[:4] == HEADERS
     assert header(letter, "classifier-error-code") == code.encode()
-    assert header(letter, "classifier-source") == f"{stream.input}/0/1".encode()
-    assert header(letter, "classifier-source-timestamp") == b"1790000000000"
+    assert header(letter, "classifier-source") == f"{stream.input}/0/{offset}".encode()
+    assert header(letter, "classifier-source-timestamp") == str(PUBLISHED).encode()
     assert header(letter, "classifier-version") == __version__.encode()
     assert letter.timestamp is not None
     assert abs(letter.timestamp - time.time() * 1000) < DAY_MS, "a dead letter has the time at which it was put aside"
@@ -76,24 +75,40 @@ def check_one_bad_among_good(stream: Stream, bad: bytes | None, code: str) -> No
     assert message
     assert b"boom" not in message
     assert b"oops" not in message
+
+
+def check_one_bad_among_good(stream: Stream, bad: bytes | None, code: str) -> None:
+    stream.publish(GOOD[0])
+    publish_bad(stream, bad)
+    stream.publish(GOOD[1])
+    stream.run(3)
+    labelled = [orjson.loads(record.value or b"") for record in stream.labelled]
+    assert [event["id"] for event in labelled] == [1, 2]
+    assert [event["classification"]["label"] for event in labelled] == ["delivery", "refund"]
+    (letter,) = stream.dead_letters
+    check_letter(stream, letter, 1, bad, code)
     assert stream.committed() == {0: 3}
 
 
-@pytest.mark.parametrize("code", BAD)
+@pytest.mark.both_modes
 def test_each_reason_is_a_dead_letter_and_its_neighbours_are_labelled(
-    code: str, bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path, delivery: str
+    bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path, delivery: str
 ) -> None:
-    check_one_bad_among_good(
-        Stream(bootstrap_servers, make_topic, tmp_path, bundle, delivery=delivery), BAD[code], code
-    )
+    """Given one bad event of each kind, each between two good ones, then each is put aside with its own reason."""
+    bad = [*BAD.items(), *MORE_BAD.values()]
+    stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle, delivery=delivery)
+    stream.publish(GOOD[0])
+    for _, value in bad:
+        publish_bad(stream, value)
+        stream.publish(GOOD[1])
+    stream.run(2 * len(bad) + 1)
 
-
-@pytest.mark.parametrize("name", MORE_BAD)
-def test_odd_bytes_are_dead_letters(
-    name: str, bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path, delivery: str
-) -> None:
-    code, value = MORE_BAD[name]
-    check_one_bad_among_good(Stream(bootstrap_servers, make_topic, tmp_path, bundle, delivery=delivery), value, code)
+    labelled = [orjson.loads(record.value or b"") for record in stream.labelled]
+    assert [event["id"] for event in labelled] == [1] + [2] * len(bad)
+    assert [event["classification"]["label"] for event in labelled] == ["delivery"] + ["refund"] * len(bad)
+    for place, ((code, value), letter) in enumerate(zip(bad, stream.dead_letters, strict=True)):
+        check_letter(stream, letter, 2 * place + 1, value, code)
+    assert stream.committed() == {0: 2 * len(bad) + 1}
 
 
 def test_a_header_that_is_not_utf8_is_a_dead_letter_without_headers(
@@ -174,32 +189,3 @@ def test_ten_megabytes_of_text_leave_a_dead_letter_that_fits(
     assert header(letter, "classifier-source") == f"{stream.input}/0/1".encode()
     assert len(stream.labelled) == 2
     assert stream.committed() == {0: 3}
-
-
-def test_a_whole_topic_without_text_stops_the_worker(
-    bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path, delivery: str
-) -> None:
-    """A wrong text_field: half of a thousand are put aside at most, and nothing is committed past them."""
-    settings = {"input": {"text_field": "body"}}
-    stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle, delivery=delivery, settings=settings)
-    stream.publish(*[b'{"text":"parcel"}'] * 700)
-    with stream.worker() as running:
-        error = running.ends_with()
-    assert isinstance(error, TooManyRefusedError)
-    assert "text_missing" in str(error)
-    assert len(stream.dead_letters) <= 500
-    assert stream.committed().get(0, 0) <= len(stream.dead_letters)
-
-
-def test_a_broken_model_blames_no_event(
-    bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, delivery: str
-) -> None:
-    broken = tiny_bundle.build_broken(tmp_path / "broken")
-    stream = Stream(bootstrap_servers, make_topic, tmp_path, broken, delivery=delivery)
-    stream.publish(*GOOD)
-    with stream.worker() as running:
-        error = running.ends_with()
-    assert isinstance(error, ModelError)
-    assert stream.dead_letters == []
-    assert stream.labelled == []
-    assert stream.committed().get(0, 0) == 0
