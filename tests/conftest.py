@@ -8,6 +8,7 @@ from broker import bootstrap_servers, make_topic, name_topic
 
 __all__ = ["bootstrap_servers", "delivery", "make_topic", "name_topic"]
 
+_BROKERS = {"bootstrap_servers", "cluster", "secured", "servers"}  # fixtures that start one
 MODES = ("at_least_once", "exactly_once")
 
 
@@ -24,7 +25,15 @@ def delivery(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.hookimpl(trylast=True)  # after the order was made random
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    _leave_in_one_mode(config, items)
+    # The files that take the longest come first, so that the processes end at about the same time.
+    with_broker = {item.path for item in items if _BROKERS & set(getattr(item, "fixturenames", ()))}
+    items.sort(key=lambda item: ("chaos" not in item.path.parts, item.path not in with_broker))
+
+
+def _leave_in_one_mode(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave a test in one of the two modes, always the same, unless it is marked `both_modes` or all are wanted.
 
     The modes share all but the sink, and a worker takes seconds to start: so half of the tests run in each.
