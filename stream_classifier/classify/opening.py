@@ -16,7 +16,7 @@ def open_scorer(
     max_length: int | None = None,
     max_tokens: int = 512,
     label_sets_cached: int = 256,
-    progress: Callable[[str], None],
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Scorer:
     """Opens a bundle once each of its files has been compared with the manifest.
 
