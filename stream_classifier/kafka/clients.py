@@ -45,8 +45,8 @@ _ADVICE = {
     "transaction.max.timeout.ms",
     ClientError.INVALID_SESSION_TIMEOUT: "kafka.consumer's session.timeout.ms is not between the broker's "
     "group.min.session.timeout.ms and group.max.session.timeout.ms",
-    ClientError.UNRELEASED_INSTANCE_ID: "the group still has the earlier life of this kafka.instance_id as a member, "
-    "until its session is over: start again then; kafka.group_protocol: classic takes over at once",
+    ClientError.UNRELEASED_INSTANCE_ID: "another member has this kafka.instance_id, and keeps it: give each worker "
+    "its own",
     ClientError.FENCED_INSTANCE_ID: "another worker runs under the same kafka.instance_id: give each its own",
     ClientError.INCONSISTENT_GROUP_PROTOCOL: "the group's other members use another protocol or assignor",
 }

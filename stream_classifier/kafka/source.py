@@ -5,6 +5,7 @@ Owned by one thread. Rebalances are answered inside `poll`.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from stream_classifier.events.record import Record
     from stream_classifier.settings import InputSettings, KafkaSettings
 
+_JOIN_AGAIN_SECONDS = 1.0  # between attempts to take the place of a dead member of the same name
+_RELEASE_SECONDS = 120.0  # twice what a broker lets a session last, unless it is told otherwise
+_HELD = ClientError(ClientError.UNRELEASED_INSTANCE_ID).str()
 _STEP_SECONDS = 0.5  # that a question may keep the worker's thread when it can be asked again
 _METADATA_HEADER = len(b"CGMDv2:") + 4  # librdkafka's form: these, the generation, then names that end with a zero
 
@@ -86,7 +90,10 @@ class Source:
             "stats_cb": self._guard(self._on_statistics),
             "on_commit": self._guard(self._on_commit),
         }
-        self._consumer = build(Consumer, consumer_properties(kafka) | callbacks)
+        self._properties = consumer_properties(kafka) | callbacks
+        self._consumer = build(Consumer, self._properties)
+        self._held_since: float | None = None  # another member has this one's name
+        self._join_at = 0.0
 
     def subscribe(self) -> None:
         """Join the group."""
@@ -108,6 +115,8 @@ class Source:
         Raises:
             KafkaError: The group cannot go on without a change; or retention left a gap.
         """
+        if self._held_since is not None and not self._has_joined_again(wait, now):
+            return []
         self._taken.clear()
         first = self._consumer.poll(wait)
         self._raise_from_callbacks()
@@ -123,7 +132,7 @@ class Source:
         records = []
         for message in messages:
             if (error := message.error()) is not None:
-                self._take_error(message, error)
+                self._take_error(message, error, now)
                 continue
             record = to_record(message)
             if self._taken and (record.topic, record.partition) in self._taken:
@@ -134,16 +143,42 @@ class Source:
             records.append(record)
         return records
 
-    def _take_error(self, message: Message, error: ClientError) -> None:
+    def _take_error(self, message: Message, error: ClientError, now: float) -> None:
         code, topic, number, offset = error.code(), message.topic(), message.partition(), message.offset()
         if code == ClientError._PARTITION_EOF and topic is not None and number is not None and offset is not None:  # noqa: SLF001
             self.ends[Partition(topic, number)] = offset
         elif code == ClientError._AUTO_OFFSET_RESET and topic is not None and number is not None:  # noqa: SLF001
             self._pass_gap(Partition(topic, number), error)
+        elif _HELD in error.str() and not self._assigned:
+            self._held(error, now)
         elif is_permanent(error):
             raise failure(error, "consuming")
         else:
             self.errors.append(error.name())
+
+    def _held(self, error: ClientError, now: float) -> None:
+        """Wait for the session of the member that has this one's name: mostly it is dead, and was this one's last life.
+
+        With the protocol of KIP-848 a member is not replaced by a younger one of its name, and the younger one's client
+        gives up for good.
+        """
+        self._held_since = now if self._held_since is None else self._held_since
+        if now - self._held_since > _RELEASE_SECONDS:
+            raise failure(ClientError(ClientError.UNRELEASED_INSTANCE_ID), "consuming")
+        self.errors.append(error.name() if error.code() != ClientError._FATAL else "UNRELEASED_INSTANCE_ID")  # noqa: SLF001 - its name
+        self._join_at = now + _JOIN_AGAIN_SECONDS
+
+    def _has_joined_again(self, wait: float, now: float) -> bool:
+        """Make another client once it is time to."""
+        if self._join_at:
+            if now < self._join_at:
+                time.sleep(min(wait, self._join_at - now))
+                return False
+            self._join_at = 0.0
+            self._consumer.close()
+            self._consumer = build(Consumer, self._properties)
+            self.subscribe()
+        return True
 
     def _pass_gap(self, partition: Partition, error: ClientError) -> None:
         wanted = self._consumer.position([TopicPartition(*partition)])[0].offset
@@ -277,6 +312,7 @@ class Source:
 
     def _on_assign(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self.joined = True
+        self._held_since = None
         if not partitions or self._closing:  # a client that is being closed would wait in vain for what it asks
             return
         self._rebalance.waits(2 * PATIENCE_SECONDS)
