@@ -62,6 +62,10 @@ class Classifier:
         for label_set in label_sets:
             self._scorer.prepare(label_set)
 
+    def cost(self, request: Request) -> float:
+        """About how many tokens the model has to read for a request; see `Scorer.cost`."""
+        return self._scorer.cost(request.text, request.label_set)
+
     def classify(self, requests: Sequence[Request]) -> Classified:
         """Label texts.
 
@@ -106,7 +110,14 @@ class Classifier:
         return [results[place] for place in range(len(requests))]
 
     def _decide(self, label_set: LabelSet, scored: Scores) -> list[Classification | Failure]:
-        labelled = decide(label_set, scored.scores, scored.truncated, model=self.model, top_k=self._top_k)
+        labelled = decide(
+            label_set,
+            scored.scores,
+            scored.truncated,
+            model=self.model,
+            top_k=self._top_k,
+            decided_by=scored.decided_by,
+        )
         return [scored.failures.get(index, result) for index, result in enumerate(labelled)]
 
 
