@@ -1,6 +1,6 @@
 """Two models in turn: similarity proposes labels, and entailment decides among them where similarity is in doubt."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from stream_classifier.classify.cascade_scores import combined, in_doubt
 from stream_classifier.classify.entailment import Among, Entailment
@@ -8,6 +8,7 @@ from stream_classifier.classify.labels import LabelSet
 from stream_classifier.classify.measures import Measures
 from stream_classifier.classify.scorer import Asked, Scores
 from stream_classifier.classify.similarity import Similarity
+from stream_classifier.model.bundle import Task
 
 
 class Cascade:
@@ -69,12 +70,15 @@ class Cascade:
 def _together(label_set: LabelSet, proposed: Scores, doubts: dict[int, list[int]], decided: Scores | None) -> Scores:
     scores, truncated, failures, _ = proposed
     if decided is None:
-        return Scores(scores, truncated, failures, ["similarity"] * len(truncated))
+        return Scores(scores, truncated, failures, _by_whom(len(truncated), ()))
     scores, truncated, failures = scores.copy(), [*truncated], {**failures}
     for place, (index, labels) in enumerate(doubts.items()):
         scores[index] = combined(scores[index], decided.scores[place], labels, label_set.mode)
         truncated[index] |= decided.truncated[place]
         if place in decided.failures:
             failures[index] = decided.failures[place]
-    by_whom = ["entailment" if index in doubts else "similarity" for index in range(len(truncated))]
-    return Scores(scores, truncated, failures, by_whom)
+    return Scores(scores, truncated, failures, _by_whom(len(truncated), doubts))
+
+
+def _by_whom(texts: int, doubts: Collection[int]) -> list[Task]:
+    return ["entailment" if index in doubts else "similarity" for index in range(texts)]

@@ -71,9 +71,7 @@ def _layout_of_pair(tokenizer: Tokenizer, premise: str, hypothesis: str) -> Pair
         return None
     pair: Encoding = tokenizer.encode(premise, hypothesis)
     of = pair.sequence_ids  # of each token the text that it is of, None for a special token
-    if 0 not in of or 1 not in of:
-        raise ValueError("one of the texts is not in the pair")
-    start, middle = of.index(0), of.index(1)
+    start, middle = of.index(0), of.index(1)  # every post-processor has both
     parts = (slice(0, start), slice(start + len(first), middle), slice(middle + len(second), None))
     before, between, after = (tuple(pair.ids[part]) for part in parts)
     types_before, types_between, types_after = (tuple(pair.type_ids[part]) for part in parts)
@@ -83,10 +81,10 @@ def _layout_of_pair(tokenizer: Tokenizer, premise: str, hypothesis: str) -> Pair
         pair.type_ids[start],
         pair.type_ids[middle],
     )
-    if not between:
-        raise ValueError("nothing stands between the texts")
     if layout.join(first, second) != pair.ids or layout.join_types(len(first), len(second)) != pair.type_ids:
         raise ValueError("the pair is not its two texts with special tokens around them")
+    if not between:
+        raise ValueError("nothing stands between the texts")
     return layout
 
 
