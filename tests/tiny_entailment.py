@@ -15,7 +15,7 @@ from tiny_bundle import BOOM, PAD_ID, SPECIAL, TOPICS
 from tiny_bundle import WORDS as TOPIC_WORDS
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from stream_classifier.model.bundle import Entailment, Manifest, sha256_of, write_manifest
+from stream_classifier.model.bundle import Entailment, Manifest, read_manifest, sha256_of, write_manifest
 from stream_classifier.model.pair_layout import Truncation
 
 CLASH = "clash"
@@ -103,6 +103,14 @@ def build(
         files={file: sha256_of(directory / file) for file in files},
     )
     write_manifest(directory, manifest)
+    return directory
+
+
+def sign(directory: Path, **fields: object) -> Path:
+    """Gives a bundle whose files were changed a manifest that they agree with, and other fields."""
+    manifest = read_manifest(directory)
+    files = {name: sha256_of(directory / name) for name in manifest.files}
+    write_manifest(directory, manifest.model_copy(update={"files": files} | fields))
     return directory
 
 
