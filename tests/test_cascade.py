@@ -265,15 +265,15 @@ def test_memory_that_is_short_for_the_second_model_makes_its_batches_smaller(
 
 def test_a_bundle_is_opened_for_what_it_is(similarity_bundle: Path, entailment_bundle: Path) -> None:
     second = CascadeSettings(path=entailment_bundle)
-    assert isinstance(open_scorer(similarity_bundle, progress=print), Similarity)
-    assert isinstance(open_scorer(entailment_bundle, progress=print), Entailment)
-    opened = open_scorer(similarity_bundle, cascade=second, progress=print)
+    assert isinstance(open_scorer(similarity_bundle), Similarity)
+    assert isinstance(open_scorer(entailment_bundle), Entailment)
+    opened = open_scorer(similarity_bundle, cascade=second)
     assert isinstance(opened, Cascade)
     assert [manifest.task for manifest in opened.manifests] == ["similarity", "entailment"]
 
 
 def test_a_cascade_takes_a_bundle_of_each_task(similarity_bundle: Path, entailment_bundle: Path) -> None:
     with pytest.raises(BundleError, match="is a model of entailment, which gives no embeddings"):
-        open_scorer(entailment_bundle, cascade=CascadeSettings(path=entailment_bundle), progress=print)
+        open_scorer(entailment_bundle, cascade=CascadeSettings(path=entailment_bundle))
     with pytest.raises(BundleError, match="is a model of similarity, not of entailment"):
-        open_scorer(similarity_bundle, cascade=CascadeSettings(path=similarity_bundle), progress=print)
+        open_scorer(similarity_bundle, cascade=CascadeSettings(path=similarity_bundle))
