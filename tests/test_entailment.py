@@ -22,7 +22,7 @@ from stream_classifier.classify.entailment import Entailment
 from stream_classifier.classify.labels import Label, LabelSet
 from stream_classifier.classify.opening import open_scorer
 from stream_classifier.classify.similarity import Similarity
-from stream_classifier.errors import ModelError, OutOfMemoryError, SettingsError
+from stream_classifier.errors import BundleError, ModelError, OutOfMemoryError, SettingsError
 from stream_classifier.model.bundle import read_manifest
 from stream_classifier.model.cross_encoder import CrossEncoder
 
@@ -158,6 +158,14 @@ def test_a_template_of_the_label_or_its_set_goes_over_the_bundles(tmp_path: Path
         found[labels.key] = dict(result.labels)
         assert dict(result.labels) == pytest.approx(reference.scores("money courier", labels), abs=1e-4)
     assert len({tuple(sorted(each.items())) for each in found.values()}) == 3
+
+
+def test_a_bundle_whose_template_has_no_place_for_the_label_is_refused(tmp_path: Path) -> None:
+    encoder = CrossEncoder.open(tiny_entailment.build(tmp_path, template="this is about something"))
+    with pytest.raises(
+        BundleError, match=r"^tiny-entailment: the template 'this is about something' must hold \{\} once"
+    ):
+        Entailment(encoder)
 
 
 def test_descriptions_are_not_read(encoder: CrossEncoder) -> None:

@@ -11,10 +11,11 @@ from stream_classifier.classify.batch_runner import CANARIES, BatchRunner, failu
 from stream_classifier.classify.cache import Cache
 from stream_classifier.classify.classification import Failure
 from stream_classifier.classify.entailment_scores import Logits, entailment_scores
-from stream_classifier.classify.labels import LabelSet
+from stream_classifier.classify.labels import LabelSet, problem_with_template
 from stream_classifier.classify.measures import Measures
 from stream_classifier.classify.scorer import Asked, Scores
-from stream_classifier.errors import SettingsError
+from stream_classifier.errors import BundleError, SettingsError
+from stream_classifier.model.bundle import REBUILD
 from stream_classifier.model.cross_encoder import CrossEncoder, Pair
 from stream_classifier.model.session import RunFailedError
 from stream_classifier.windows import estimated_tokens
@@ -86,6 +87,9 @@ class Entailment:
     Attributes:
         manifests: What the model's bundle says of itself.
         device: Where the model runs.
+
+    Raises:
+        BundleError: The bundle's template cannot be used.
     """
 
     def __init__(
@@ -96,6 +100,8 @@ class Entailment:
         label_sets_cached: int = 256,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        if problem := problem_with_template(encoder.asks.template):
+            raise BundleError(f"{encoder.manifest.name}: {problem}: {REBUILD}")
         self.manifests = (encoder.manifest,)
         self.device = encoder.device
         self._encoder = encoder
