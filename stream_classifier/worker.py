@@ -263,7 +263,9 @@ class Worker:
             self._ledger.settle_all(
                 entries,
                 (
-                    result if isinstance(result, Classification) else Refusal("inference_failed", result.message)
+                    result
+                    if isinstance(result, Classification)
+                    else Refusal("inference_failed", result.message, result.label_set)
                     for result in done.result.results
                 ),
             )

@@ -59,10 +59,12 @@ class Failure:
     Attributes:
         message: Why, without the text.
         code: The reason code of the dead letter.
+        label_set: Identity of the label set that it was to be labelled with; None when that is not known.
     """
 
     message: str
     code: str = "inference_failed"
+    label_set: str | None = None
 
 
 def decide(

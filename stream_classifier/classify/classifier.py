@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from stream_classifier.classify.cache import Cache
@@ -118,7 +119,8 @@ class Classifier:
             top_k=self._top_k,
             decided_by=scored.decided_by,
         )
-        return [scored.failures.get(index, result) for index, result in enumerate(labelled)]
+        failures = {index: replace(failure, label_set=label_set.identity) for index, failure in scored.failures.items()}
+        return [failures.get(index, result) for index, result in enumerate(labelled)]
 
 
 def _key(request: Request) -> bytes:
