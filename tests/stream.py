@@ -8,8 +8,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, Self
 
 import yaml
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from stream_classifier.classify.classifier import Classifier
 from stream_classifier.classify.labels import choose, load_label_sets
@@ -99,7 +98,14 @@ class Stream:
                 "partitioner": "murmur2_random",  # as Java clients do
             }
         )
-        self._admin = AdminClient({"bootstrap.servers": servers})
+        self._asking = Consumer(
+            {
+                "bootstrap.servers": servers,
+                "group.id": self.group,
+                "isolation.level": "read_uncommitted",
+                "log_level": 0,
+            }
+        )
 
     def publish(
         self,
@@ -183,17 +189,17 @@ class Stream:
     def _watermarks(self, topic: str) -> dict[int, tuple[int, int]]:
         consumer = Consumer({"bootstrap.servers": self.servers, "group.id": "unused"})
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        marks = {
-            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10) for number in partitions
-        }
+        marks = {number: _until_led(consumer, TopicPartition(topic, number)) for number in partitions}
         consumer.close()
         return marks
 
     def committed(self) -> dict[int, int]:
         """The group's committed offset of each partition that has one."""
-        request = ConsumerGroupTopicPartitions(self.group)
-        answer = self._admin.list_consumer_group_offsets([request])[self.group].result()
-        return {found.partition: found.offset for found in answer.topic_partitions if found.offset >= 0}
+        # (AdminClient.list_consumer_group_offsets ends the process when the broker is not the group's coordinator yet:
+        # librdkafka issue 5040.)
+        numbers = self._asking.list_topics(self.input, timeout=10).topics[self.input].partitions
+        answer = self._asking.committed([TopicPartition(self.input, number) for number in numbers], timeout=30)
+        return {found.partition: found.offset for found in answer if found.offset >= 0}
 
 
 class RunningWorker:
@@ -280,6 +286,18 @@ class RunningWorker:
         """The value of a sample; 0 when there is none."""
         value = self.metrics.registry.get_sample_value(f"stream_classifier_{name}", labels)
         return 0.0 if value is None else value
+
+
+def _until_led(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    """The first offset of a partition and the one after its last; one that was just made has no leader at first."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return consumer.get_watermark_offsets(partition, timeout=10)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def header(record: Record, name: str) -> bytes | str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -75,7 +76,15 @@ def change(admin: AdminClient, topic: str, name: str, value: str) -> None:
 
 
 def delete(admin: AdminClient, topic: str) -> None:
+    """Delete a topic, and wait until it can no more be written: what the broker took before that would be gone."""
     admin.delete_topics([topic])[topic].result()
+    asked = {TopicPartition(topic, 0): OffsetSpec.latest()}  # type: ignore[no-untyped-call]
+    deadline = time.monotonic() + PATIENCE
+    with contextlib.suppress(KafkaException):
+        while time.monotonic() < deadline:
+            admin.list_offsets(asked, request_timeout=10)[TopicPartition(topic, 0)].result()
+            time.sleep(0.02)
+        pytest.fail(f"{topic} is still there")
 
 
 def make_again(admin: AdminClient, topic: str) -> None:

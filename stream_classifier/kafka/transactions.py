@@ -111,6 +111,8 @@ class TransactionalSink(Generic[TokenT]):
             producer_properties(kafka, largest=max(sizes), smallest=min(sizes)), name
         )
         self._timeout = int(self._properties["transaction.timeout.ms"]) / 1000
+        self._patience = int(self._properties.get("topic.metadata.propagation.max.ms", 30_000)) / 1000
+        self._missing_since: float | None = None  # a topic that is written
         self._delivered = self._on_delivery  # bound once, not for every record
         self._tokens: list[TokenT] = []
         self._acknowledged: list[TokenT] = []
@@ -347,6 +349,7 @@ class TransactionalSink(Generic[TokenT]):
             self._take(error.args[0], "producing")
 
     def _went_through(self) -> None:
+        self._missing_since = None
         self._acknowledged += self._tokens
         self._tokens = []
         self.committed |= self._offsets
@@ -354,7 +357,7 @@ class TransactionalSink(Generic[TokenT]):
 
     def _take(self, error: ClientError, doing: str) -> None:
         """Do what an error asks for."""
-        if is_hopeless(error):
+        if is_hopeless(error) and not self._may_come_back(error):
             raise failure(error, doing)
         self.errors.append(error.name())
         if error.code() in _FENCED and self._named:
@@ -373,6 +376,17 @@ class TransactionalSink(Generic[TokenT]):
         elif not error.retriable() and self._state is not _State.STARTING:
             # It says nothing of itself: what is certain is that a new client begins from a known state.
             self._state, self.broken = _State.GONE, True
+
+    def _may_come_back(self, error: ClientError) -> bool:
+        """Whether this is about a topic that is missing, and was not for longer than the client waits for one.
+
+        A record without a topic waits in the client; a transaction that was to write to it fails at once.
+        """
+        if error.code() != ClientError.UNKNOWN_TOPIC_OR_PART or not error.txn_requires_abort():
+            return False
+        if self._missing_since is None:
+            self._missing_since = self._clock()
+        return self._clock() - self._missing_since < self._patience
 
     def _fail(self) -> None:
         if self._state in {_State.OPEN, _State.COMMITTING}:
