@@ -17,14 +17,12 @@ import argparse
 import csv
 import statistics
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from quality_labels import CROSSWOZ
+from quality_labels import LISTS, SENTENCES
 from streams import machine
 
 from stream_classifier.classify.classifier import Classifier
@@ -40,6 +38,8 @@ from stream_classifier.model.encoder import Encoder
 from stream_classifier.model.tokenizer import Encoded
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from numpy.typing import NDArray
 
 SEEDS = (0, 1, 2)
@@ -72,6 +72,7 @@ class Remembering(Encoder):
         self._encoded: dict[str, tuple[list[int], bool]] = {}
 
     def tokenize(self, texts: Sequence[str]) -> Encoded:
+        """Tokenise those that are new."""
         new = [text for text in dict.fromkeys(texts) if text not in self._encoded]
         if new:
             encoded = super().tokenize(new)
@@ -80,6 +81,7 @@ class Remembering(Encoder):
         return Encoded([ids for ids, _ in found], [truncated for _, truncated in found])
 
     def embed(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Run a batch, unless all of it is known."""
         keys = [tuple(tokens) for tokens in ids]
         if any(key not in self._rows for key in keys):
             self._rows |= dict(zip(keys, super().embed(ids), strict=True))
@@ -93,7 +95,7 @@ def read(path: Path) -> Rows:
     return Rows([row["text"] for row in rows], [row["category"].replace("_", " ") for row in rows])
 
 
-def label_set(names: Sequence[str], **more: dict[str, object]) -> LabelSet:
+def label_set(names: Sequence[str], **more: Mapping[str, object]) -> LabelSet:
     """A set; for each keyword its value by label."""
     labels = tuple(Label(name, **{key: values[name] for key, values in more.items()}) for name in names)  # type: ignore[arg-type]
     return LabelSet("benchmark", 1, "single", None, labels)
@@ -170,10 +172,10 @@ def main() -> None:
             measure(classifier, label_set(names, examples=drawn(train, names, count, seed)), test) for seed in SEEDS
         ]
         show(f"banking77, {count} examples a label", results)
-    bare = label_set(tuple(CROSSWOZ))
-    show("crosswoz, bare names", [measure(classifier, bare, turns)])
-    described = replace(bare, labels=tuple(Label(name, description=CROSSWOZ[name]) for name in bare.names))
-    show("crosswoz, names and descriptions", [measure(classifier, described, turns)])
+    show("crosswoz, bare names", [measure(classifier, label_set(tuple(LISTS)), turns)])
+    show("crosswoz, described by lists", [measure(classifier, label_set(tuple(LISTS), description=LISTS), turns)])
+    described = label_set(tuple(LISTS), description=SENTENCES)
+    show("crosswoz, described by sentences", [measure(classifier, described, turns)])
 
 
 if __name__ == "__main__":

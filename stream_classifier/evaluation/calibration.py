@@ -36,10 +36,9 @@ class Reliability(NamedTuple):
         """
         flat = scores.ravel()
         places = np.minimum((flat * BINS).astype(np.int64), BINS - 1)
-        count, total, hits = (
-            np.bincount(places, weights=weights, minlength=BINS) for weights in (None, flat, right.ravel())
-        )
-        return cls(count.astype(np.float64), total, hits)
+        ones = np.ones(len(flat))
+        sums = [np.bincount(places, weights, BINS).astype(np.float64) for weights in (ones, flat, right.ravel())]
+        return cls(*sums)
 
     def plus(self, other: "Reliability") -> "Reliability":
         """Both together."""
