@@ -69,16 +69,16 @@ def write_back(path: Path, fitted: LabelSet) -> None:
     yaml = _as_it_is_written(text)
     content: Any = yaml.load(text)
     content["version"] = fitted.version
-    if fitted.temperature != content.get("temperature", 1.0):
-        _put(content, "temperature", fitted.temperature)
     if fitted.threshold is not None and fitted.threshold != content.get("threshold"):
         _put(content, "threshold", fitted.threshold)
+    if fitted.temperature != content.get("temperature", 1.0):
+        _put(content, "temperature", fitted.temperature)
     for place, label in enumerate(fitted.labels):
         written = content["labels"][place]
         if label.threshold is None:
             continue
         if isinstance(written, str):
-            content["labels"][place] = {"name": written, "threshold": label.threshold}
+            _give_threshold(content["labels"], place, label.threshold)
         elif written.get("threshold") != label.threshold:
             written["threshold"] = label.threshold
     stream = io.StringIO()
@@ -87,11 +87,21 @@ def write_back(path: Path, fitted: LabelSet) -> None:
 
 
 def _put(content: Any, key: str, value: float) -> None:  # noqa: ANN401 - a mapping of ruamel's
-    """Set a key; a new one stands before the labels, which are long."""
+    """Set a key; a new one stands behind the version."""
     if key in content:
         content[key] = value
     else:
-        content.insert(list(content).index("labels"), key, value)
+        content.insert(list(content).index("version") + 1, key, value)
+
+
+def _give_threshold(labels: Any, place: int, threshold: float) -> None:  # noqa: ANN401 - a list of ruamel's
+    """Make a mapping of a bare name; the comment behind it goes along."""
+    from ruamel.yaml.comments import CommentedMap  # noqa: PLC0415 - an extra
+
+    label = CommentedMap({"name": labels[place], "threshold": threshold})
+    if behind := labels.ca.items.pop(place, None):
+        label.ca.items["threshold"] = [None, None, behind[0], None]
+    labels[place] = label
 
 
 def _as_it_is_written(text: str) -> YAML:
