@@ -1,6 +1,7 @@
 """Label sets from lists and files; each way to write one wrong names the file and what is wrong."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -232,3 +233,13 @@ def test_the_key_differs_as_soon_as_results_could() -> None:
     assert len({base.key, *(other.key for other in others)}) == 1 + len(others)
     assert LabelSet("s", 1, "single", None, (Label("a"), Label("b"))).key == base.key
     assert LabelSet("s", 1, "single", 0.0, (Label("a"), Label("b"))).key == base.key
+
+
+def test_the_example_of_the_documentation_can_be_used(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "label-sets.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    label_set = load_label_sets(written(tmp_path, example))["support"]
+    assert (label_set.identity, label_set.temperature) == ("support@4", 0.93)
+    assert [len(label.examples) for label in label_set.labels] == [3, 2, 0]
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        assert (Path(__file__).parents[1] / "docs" / link).is_file(), link
