@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +306,18 @@ def test_wrong_usage_is_said(run: Any, tmp_path: Path) -> None:
     for option in ("--html", "--png"):
         assert "cannot be written" in error_of(run(evaluate, rows, option, nowhere), UsageError)
     assert "is a directory" in error_of(run(calibrate, rows, "--write", labels=tmp_path), UsageError)
+
+
+def test_what_is_not_installed_is_said_before_anything_long_begins(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = csv_of(tmp_path / "rows.csv")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "ruamel.yaml", None)
+    for command in (evaluate, calibrate):
+        assert "stream-classifier[report]" in error_of(run(command, rows, "--png", tmp_path / "a.png"), UsageError)
+    assert "stream-classifier[report]" in error_of(run(calibrate, rows, "--write"), UsageError)
+    assert "accuracy" in done(run(evaluate, rows, "--html", tmp_path / "a.html"))
 
 
 # calibrate ------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -42,8 +42,10 @@ def require() -> None:
     Raises:
         UsageError: matplotlib is not installed.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise UsageError("--png takes matplotlib: pip install 'stream-classifier[report]'")
+    try:
+        importlib.import_module("matplotlib")
+    except ImportError:
+        raise UsageError("--png takes matplotlib: pip install 'stream-classifier[report]'") from None
 
 
 def draw_confusion(path: Path, evaluations: Sequence[Evaluation]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import io
 import os
 import re
@@ -26,8 +26,10 @@ def require() -> None:
     Raises:
         UsageError: ruamel.yaml is not installed.
     """
-    if importlib.util.find_spec("ruamel") is None:
-        raise UsageError("--write takes ruamel.yaml: pip install 'stream-classifier[report]'")
+    try:
+        importlib.import_module("ruamel.yaml")
+    except ImportError:
+        raise UsageError("--write takes ruamel.yaml: pip install 'stream-classifier[report]'") from None
 
 
 def calibrated(
