@@ -1,5 +1,6 @@
 """Label sets with examples and temperatures, on real (tiny) models."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import tiny_bundle
 
 from stream_classifier.classify.classification import Classification, Failure
 from stream_classifier.classify.classifier import Classifier, Request
-from stream_classifier.classify.labels import Label, LabelSet, Mode
+from stream_classifier.classify.labels import Label, LabelSet, Mode, choose, load_label_sets
 from stream_classifier.classify.measures import Measures
 from stream_classifier.classify.scorer import Asked
 from stream_classifier.classify.similarity import Similarity
 from stream_classifier.errors import SettingsError
 from stream_classifier.model.encoder import Encoder
+from stream_classifier.samples import label_set_path, load_samples
 
 # Names that the tiny model cannot tell apart: "first" and "second" are unknown to it.
 BARE = LabelSet("s", 1, "single", None, (Label("first"), Label("second"), Label("password")))
@@ -111,3 +113,23 @@ def test_scores_of_a_classifier_are_those_it_decides_by(similarity: Similarity) 
     for row, result in zip(scores, classifier.classify([Request(text, warm) for text in texts]).results, strict=True):
         if isinstance(result, Classification):
             assert result.score == pytest.approx(np.round(row.max(), 4))
+
+
+def test_with_the_built_in_model_examples_find_more_sample_tickets() -> None:
+    """Given tickets in several languages, when labels have few examples, then more of the other tickets are found."""
+    with label_set_path() as path:
+        described = choose(load_label_sets(path), None)
+    tickets: dict[str, list[str]] = {name: [] for name in described.names}
+    for sample in load_samples():
+        if sample.value and sample.gold in tickets:
+            tickets[sample.gold].append(json.loads(sample.value)["text"])
+    texts = [text for name in described.names for text in tickets[name][5:17]]
+    gold = [place for place in range(len(described.names)) for _ in range(12)]
+    classifier = Classifier(Similarity(Encoder.open(None)))
+    right = []
+    for count in (0, 1, 5):
+        labels = (replace(label, examples=tuple(tickets[label.name][:count])) for label in described.labels)
+        scores = classifier.scores(replace(described, labels=tuple(labels)), texts).scores
+        right.append(float((scores.argmax(axis=1) == gold).mean()))
+    assert right[0] - 0.03 < right[1] < right[2]
+    assert right[2] > right[0] + 0.05

@@ -16,8 +16,8 @@ from stream_classifier.classify.cosine_scores import (
     single_scores,
 )
 from stream_classifier.classify.few_shot import (
-    LEAST_SHRINKAGE,
     NAME_WEIGHT,
+    SHRINKAGE,
     TEMPERATURE,
     Compared,
     discriminants,
@@ -74,10 +74,10 @@ def reference(names: Embeddings, examples: list[Embeddings], texts: Embeddings) 
                 covariance += np.outer(point - means[-1], point - means[-1])
             total += len(given_rows)
     covariance /= total
-    shrinkage = max(LEAST_SHRINKAGE, dimensions / (dimensions + total))
+    shrinkage = float(np.clip(dimensions / (dimensions + total), *SHRINKAGE))
     covariance = (1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / dimensions * np.eye(dimensions)
     precision = np.linalg.inv(covariance)
-    temperature = TEMPERATURE / max(1.0, total / len(names)) ** 0.25
+    temperature = TEMPERATURE / max(1.0, total / len(names)) ** (1 / 6)
     posteriors = []
     for text in texts.astype(np.float64):
         logs = np.array([-0.5 * (text - mean) @ precision @ (text - mean) for mean in means]) / temperature
