@@ -95,7 +95,7 @@ class Metrics:
         self.rebalances = counter("rebalances", "Changes of the assignment.", "kind")
         self.gaps = counter("gaps", "Gaps that retention had left in the input and that were passed over.")
 
-        self.batch_events = histogram("batch_events", "Texts of one run of the model.", _EVENTS)
+        self.batch_events = histogram("batch_events", "Texts, or pairs of a text and a label, in one run.", _EVENTS)
         self.batch_tokens = histogram("batch_tokens", "Padded tokens of one run of the model.", _TOKENS)
         self.inference_seconds = histogram("inference_seconds", "One run of the model.", _SHORT_SECONDS)
         self.tokenize_seconds = histogram("tokenize_seconds", "Tokenising one window.", _SHORT_SECONDS)

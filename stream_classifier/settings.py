@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 # librdkafka properties that the guarantees rest on, and the one place where each can be chosen instead.
 RESERVED_PROPERTIES = {
@@ -83,6 +86,14 @@ TopicName = Annotated[str, AfterValidator(_topic_name)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+
+
+def keys_of(field: FieldInfo) -> dict[str, FieldInfo]:
+    """The settings inside a section, which may be one that can be left out; none of a field that is no section."""
+    for schema in (field.annotation, *get_args(field.annotation)):
+        if isinstance(schema, type) and issubclass(schema, BaseModel):
+            return schema.model_fields
+    return {}
 
 
 class KafkaSettings(_Section):
@@ -199,18 +210,40 @@ class BatchSettings(_Section):
         return self
 
 
+class CascadeSettings(_Section):
+    """A second model, which decides where the first is in doubt."""
+
+    path: Path = Field(description="Directory of a model bundle of entailment.")
+    top_k: int = Field(5, ge=2, description="How many labels of a text it is asked about, at most: the best ones.")
+    margin: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="It is asked where the best two scores are no further apart, or in a multi-label set where a score "
+        "is no further from its threshold. `1`: always.",
+    )
+
+
 class ModelSettings(_Section):
     """Which model, and on what it runs."""
 
     path: Path | None = Field(
         None, description="Directory of a model bundle. `null`: the embedded multilingual default."
     )
+    cascade: CascadeSettings | None = Field(
+        None,
+        description="A model of entailment that decides where the one at `model.path`, of similarity, is in doubt. "
+        "`null`: none.",
+    )
     device: Literal["auto", "cpu"] = Field("auto", description="`auto` is the CPU in this version.")
     threads: int | None = Field(
         None, ge=1, le=256, description="Inference threads. `null`: as many as this process has cores."
     )
     max_length: int | None = Field(
-        None, ge=8, description="Tokens that are read of a text, at most. `null`: as many as the model can."
+        None,
+        ge=8,
+        description="Tokens that are read of a text, or of a text and a label together, at most. `null`: as many as "
+        "the model can.",
     )
 
 
@@ -224,7 +257,9 @@ class LabelsSettings(_Section):
 class CacheSettings(_Section):
     """What is remembered, so that it is not computed again."""
 
-    label_sets: int = Field(256, ge=1, description="Label sets whose embeddings are kept, ad-hoc ones included.")
+    label_sets: int = Field(
+        256, ge=1, description="Label sets whose embeddings or tokens are kept, ad-hoc ones included."
+    )
     results: int = Field(10_000, ge=0, description="Results that are kept for repeated texts. `0`: none.")
 
 

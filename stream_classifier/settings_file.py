@@ -10,11 +10,11 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from yaml.constructor import ConstructorError
 
 from stream_classifier.errors import SettingsError
-from stream_classifier.settings import Settings
+from stream_classifier.settings import Settings, keys_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
@@ -118,8 +118,9 @@ def _without_empty_sections(document: Document) -> Document:
 
 def _place_paths(document: Document, directory: Path) -> None:
     """Put paths for the strings that name files."""
-    for section in ("model", "labels"):
-        keys = document.get(section)
+    model = document.get("model")
+    cascade = model.get("cascade") if isinstance(model, dict) else None
+    for keys in (model, cascade, document.get("labels")):
         if isinstance(keys, dict) and isinstance(keys.get("path"), str):
             keys["path"] = directory / _expanded(keys["path"])
     for _, properties in _client_properties(document):
@@ -213,6 +214,8 @@ def _problems(error: ValidationError, variables: Mapping[str, str]) -> list[str]
     for item in error.errors(include_url=False, include_input=False, include_context=False):
         name = ".".join(str(part) for part in item["loc"])
         where = variables.get(".".join(str(part) for part in item["loc"][:2]), name)
+        if where != name and (inner := [part for part in item["loc"][2:] if isinstance(part, str)]):
+            where = f"{where}, {'.'.join(inner)}"
         match item["type"]:
             case "extra_forbidden":
                 problems.append(f"{where} is not a setting{_nearest(name)}")
@@ -244,17 +247,13 @@ def _nearest(unknown: str) -> str:
 
 def setting_names() -> list[str]:
     """Every dotted name that a settings file may hold, its sections included."""
-    return [
-        name
-        for section in Settings.model_fields
-        for name in (section, *(f"{section}.{key}" for key in _sections().get(section, {})))
-    ]
+    names = []
+    for section, field in Settings.model_fields.items():
+        names.append(section)
+        for key, inner in keys_of(field).items():
+            names += [f"{section}.{key}", *(f"{section}.{key}.{last}" for last in keys_of(inner))]
+    return names
 
 
 def _sections() -> dict[str, dict[str, FieldInfo]]:
-    schemas = {name: field.annotation for name, field in Settings.model_fields.items()}
-    return {
-        name: schema.model_fields
-        for name, schema in schemas.items()
-        if isinstance(schema, type) and issubclass(schema, BaseModel)
-    }
+    return {name: keys for name, field in Settings.model_fields.items() if (keys := keys_of(field))}

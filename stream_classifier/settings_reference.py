@@ -11,10 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel
-
 from stream_classifier.errors import UsageError
-from stream_classifier.settings import Settings
+from stream_classifier.settings import Settings, keys_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,13 +49,16 @@ def updated(document: str) -> str:
 
 def _settings() -> Iterator[tuple[str, FieldInfo]]:
     for name, field in Settings.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from ((f"{name}.{key}", inner) for key, inner in field.annotation.model_fields.items())
-        else:
+        if not keys_of(field):
             yield name, field
+        for key, inner in keys_of(field).items():
+            yield f"{name}.{key}", inner
+            yield from ((f"{name}.{key}.{last}", innermost) for last, innermost in keys_of(inner).items())
 
 
 def _value(field: FieldInfo) -> str:
+    if keys_of(field):
+        return "keys of its own"
     if get_origin(field.annotation) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(field.annotation))
     if get_origin(field.annotation) is tuple:

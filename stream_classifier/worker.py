@@ -33,7 +33,7 @@ from stream_classifier.kafka.topics import Topics
 from stream_classifier.ledger import Ledger, Partition
 from stream_classifier.logs import logger
 from stream_classifier.pressure import Pressure
-from stream_classifier.windows import Windows, estimated_tokens
+from stream_classifier.windows import Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -54,6 +54,9 @@ _LOOP_SECONDS = 30.0  # within which the loop promises to come round
 
 class Classifies(Protocol):
     """What the worker needs of a classifier."""
+
+    def cost(self, request: Request) -> float:
+        """About how many tokens the model has to read for a request."""
 
     def classify(self, requests: Sequence[Request]) -> Classified:
         """Classifications in the order of the requests; called from several threads at once."""
@@ -105,6 +108,7 @@ class Worker:
         self._pressure = Pressure(
             max_events=batch.max_in_flight, max_bytes=batch.max_in_flight_bytes, window=batch.max_events
         )
+        self._cost = classifier.cost
         self._threads: InferenceThreads[list[Request], Classified] = InferenceThreads(classifier.classify, threads)
         self._with_model: dict[int, list[InFlight]] = {}
         self._alone: list[tuple[InFlight, Request]] = []  # the window that waits for the group to know of it
@@ -211,10 +215,8 @@ class Worker:
             task = decode(record)
             if isinstance(task, Task):
                 text, labels = task
-                label_set, cost = self._label_set, estimated_tokens(text)
-                if labels is not None:
-                    label_set, cost = self._adhoc(labels), cost + sum(map(estimated_tokens, labels))
-                self._windows.add((entry, Request(text, label_set)), cost, now)
+                request = Request(text, self._label_set if labels is None else self._adhoc(labels))
+                self._windows.add((entry, request), self._cost(request), now)
             else:
                 ledger.settle(entry, task)
         if records:
@@ -261,7 +263,9 @@ class Worker:
             self._ledger.settle_all(
                 entries,
                 (
-                    result if isinstance(result, Classification) else Refusal("inference_failed", result.message)
+                    result
+                    if isinstance(result, Classification)
+                    else Refusal("inference_failed", result.message, result.label_set)
                     for result in done.result.results
                 ),
             )

@@ -13,12 +13,11 @@ from confluent_kafka.admin import AdminClient
 
 from stream_classifier.classify.classifier import Classifier
 from stream_classifier.classify.labels import choose, load_label_sets
-from stream_classifier.classify.similarity import Similarity
+from stream_classifier.classify.opening import open_scorer
 from stream_classifier.health import Health
 from stream_classifier.kafka.messages import to_record
 from stream_classifier.kafka.reader import read
 from stream_classifier.metrics import Metrics
-from stream_classifier.model.encoder import Encoder
 from stream_classifier.settings_file import load_settings
 from stream_classifier.worker import Worker
 
@@ -202,21 +201,25 @@ class RunningWorker:
 
     def __init__(self, settings: Settings, classifier: Classifies | None = None) -> None:
         self.metrics, self.health = Metrics(), Health(time.monotonic())
-        encoder = Encoder.open(settings.model.path)
-        classifier = classifier or Classifier(
-            Similarity(encoder, max_tokens=settings.batch.max_tokens), results_cached=settings.cache.results
+        scorer = open_scorer(
+            settings.model.path,
+            max_tokens=settings.batch.max_tokens,
+            cascade=settings.model.cascade,
+            progress=lambda _: None,
         )
+        own = Classifier(scorer, results_cached=settings.cache.results)
+        classifier = classifier or own
         self._worker = Worker(
             settings,
             choose(load_label_sets(settings.labels.path), settings.labels.use),
             classifier,
-            model=encoder.manifest.short_hash,
+            model=own.short_hash,
             threads=settings.model.threads or 2,
             metrics=self.metrics,
             health=self.health,
         )
         self.health.model = True
-        self.model = encoder.manifest
+        self.model = scorer.manifests[0]
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 

@@ -115,6 +115,7 @@ ENTAILMENT = {"entailment_id": 0, "contradiction_id": 2, "template": "{}", "trun
         {"entailment": ENTAILMENT},
         {"task": "entailment", "dimensions": 2, "entailment": ENTAILMENT},
         {"task": "entailment", "dimensions": 3, "entailment": ENTAILMENT | {"entailment_id": 3}},
+        {"task": "entailment", "dimensions": 3, "entailment": ENTAILMENT | {"entailment_id": 2}},
     ],
 )
 def test_a_task_that_does_not_fit_how_the_model_is_asked_is_refused(bundle: Path, change: dict[str, object]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import tiny_bundle
+import tiny_entailment
 import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -202,6 +203,13 @@ def test_two_models_side_by_side(run: Any, tmp_path: Path, other_model: Path) ->
     first, second = (one["model"] for one in found["evaluations"])
     assert (first.partition("@")[0], second.partition("@")[0]) == ("tiny", "other")
     assert sum(found["comparison"][part] for part in ("both", "only_first", "only_second", "neither")) == 7
+
+
+def test_a_model_of_entailment_against_one_of_similarity(run: Any, tmp_path: Path) -> None:
+    entailment = tiny_entailment.build(tmp_path / "entailment")
+    found = json.loads(done(run(evaluate, csv_of(tmp_path / "rows.csv"), "--against", entailment, "--json")))
+    assert [one["model"].partition("@")[0] for one in found["evaluations"]] == ["tiny", "tiny-entailment"]
+    assert found["evaluations"][1]["accuracy"] > 0.5
 
 
 def test_single_and_multi_cannot_be_compared(run: Any, tmp_path: Path) -> None:

@@ -107,8 +107,9 @@ def test_scores_of_a_classifier_are_those_it_decides_by(similarity: Similarity) 
     classifier = Classifier(similarity)
     warm = replace(TAUGHT, temperature=2.0)
     texts = ["parcel", f"{tiny_bundle.BOOM} secret", "parcel", "login"]
-    scores, truncated, failures = classifier.scores(warm, texts)
-    assert (scores.shape, len(truncated), list(failures)) == ((4, 3), 4, [1])
+    found = classifier.scores(warm, texts)
+    scores = found.scores
+    assert (scores.shape, len(found.truncated), list(found.failures)) == ((4, 3), 4, [1])
     assert scores[0].tobytes() == scores[2].tobytes()
     for row, result in zip(scores, classifier.classify([Request(text, warm) for text in texts]).results, strict=True):
         if isinstance(result, Classification):

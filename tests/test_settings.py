@@ -371,3 +371,43 @@ def test_secrets_are_not_in_errors_about_their_neighbours(refusal: Callable[...,
     refusal(document(kafka={"client": {"sasl.password": SECRET, "acks": 1}}))
     refusal(document(kafka={"client": SECRET}))
     refusal(document(kafka={"bootstrap_servers": [SECRET]}))
+
+
+# The model ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_cascade_needs_no_more_than_a_path_which_is_relative_to_the_file(
+    load: Callable[..., Settings], tmp_path: Path
+) -> None:
+    assert load(document()).model.cascade is None
+    cascade = load(document(model={"cascade": {"path": "models/nli"}})).model.cascade
+    assert cascade is not None
+    assert (cascade.path, cascade.top_k, cascade.margin) == (tmp_path / "models/nli", 5, 0.2)
+
+
+def test_a_cascade_from_the_environment(load: Callable[..., Settings]) -> None:
+    content = document(model={"cascade": {"path": "models/nli", "top_k": 3}})
+    cascade = load(content, MODEL__CASCADE="{path: other, margin: 0.4}").model.cascade
+    assert cascade is not None
+    assert (cascade.path, cascade.top_k, cascade.margin) == (Path("other"), 3, 0.4)
+    assert load(content, MODEL__CASCADE="null").model.cascade is None
+
+
+@pytest.mark.parametrize(
+    ("cascade", "problem"),
+    [
+        ({}, "model.cascade.path is required"),
+        ("nli", "model.cascade takes keys of its own, each on a line below it"),
+        ({"path": "nli", "topk": 5}, "model.cascade.topk is not a setting (did you mean model.cascade.top_k?)"),
+        ({"path": "nli", "top_k": 1}, "model.cascade.top_k: Input should be greater than or equal to 2"),
+        ({"path": "nli", "margin": 2}, "model.cascade.margin: Input should be less than or equal to 1"),
+    ],
+)
+def test_a_cascade_that_cannot_be_used(refusal: Callable[..., str], cascade: object, problem: str) -> None:
+    assert problem in refusal(document(model={"cascade": cascade}))
+
+
+def test_what_is_wrong_with_a_cascade_from_the_environment_names_the_variable(refusal: Callable[..., str]) -> None:
+    message = refusal(document(), MODEL__CASCADE="{top_k: 1}")
+    assert "STREAM_CLASSIFIER_MODEL__CASCADE, path is required" in message
+    assert "STREAM_CLASSIFIER_MODEL__CASCADE, top_k: Input should be greater than or equal to 2" in message

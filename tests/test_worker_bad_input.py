@@ -108,6 +108,8 @@ def test_each_reason_is_a_dead_letter_and_its_neighbours_are_labelled(
     assert [event["classification"]["label"] for event in labelled] == ["delivery"] + ["refund"] * len(bad)
     for place, ((code, value), letter) in enumerate(zip(bad, stream.dead_letters, strict=True)):
         check_letter(stream, letter, 2 * place + 1, value, code)
+        of_set = [value for name, value in letter.headers or [] if name == "classifier-label-set"]
+        assert of_set == ([b"support@3"] if code == "inference_failed" else [])
     assert stream.committed() == {0: 2 * len(bad) + 1}
 
 

@@ -9,6 +9,7 @@ import orjson
 
 from stream_classifier.classify.cosine_scores import Floats
 from stream_classifier.classify.labels import LabelSet
+from stream_classifier.model.bundle import Task
 
 SCORE_DECIMALS: Final = 4
 
@@ -24,6 +25,7 @@ class Classification:
         label_set: Identity of the label set.
         model: Identity of the model bundle.
         truncated: Whether the text was longer than the model reads.
+        decided_by: With two models, which of them had the last word; None with one.
         encoded: All of this as JSON, ready to become a member of an event.
     """
 
@@ -33,10 +35,11 @@ class Classification:
     label_set: str
     model: str
     truncated: bool
+    decided_by: Task | None = None
     encoded: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        members = {
+        members: dict[str, object] = {
             "label": self.label,
             "score": self.score,
             "labels": [{"label": label, "score": score} for label, score in self.labels],
@@ -44,6 +47,8 @@ class Classification:
             "model": self.model,
             "truncated": self.truncated,
         }
+        if self.decided_by is not None:
+            members["decided_by"] = self.decided_by
         object.__setattr__(self, "encoded", orjson.dumps(members))
 
 
@@ -54,14 +59,22 @@ class Failure:
     Attributes:
         message: Why, without the text.
         code: The reason code of the dead letter.
+        label_set: Identity of the label set that it was to be labelled with; None when that is not known.
     """
 
     message: str
     code: str = "inference_failed"
+    label_set: str | None = None
 
 
 def decide(
-    label_set: LabelSet, scores: Floats, truncated: Sequence[bool], *, model: str, top_k: int
+    label_set: LabelSet,
+    scores: Floats,
+    truncated: Sequence[bool],
+    *,
+    model: str,
+    top_k: int,
+    decided_by: Sequence[Task] | None = None,
 ) -> list[Classification]:
     """Turn scores into classifications. Thresholds are compared with the rounded scores, which are what one sees.
 
@@ -71,6 +84,7 @@ def decide(
         truncated: Of each text, whether it was longer than the model reads.
         model: Identity of the bundle.
         top_k: How many labels to list in single mode.
+        decided_by: Of each text, which of two models had the last word; None with one model.
 
     Returns:
         One classification a text.
@@ -81,9 +95,10 @@ def decide(
     ranked_scores = np.round(np.take_along_axis(scores, ranked, axis=1), SCORE_DECIMALS)
     reached = ranked_scores >= np.array(label_set.thresholds)[ranked]
     names, identity = label_set.names, label_set.identity
+    by_whom: Sequence[Task | None] = [None] * len(truncated) if decided_by is None else decided_by
     results = []
-    for ranks, row, over, was_truncated in zip(
-        ranked.tolist(), ranked_scores.tolist(), reached.tolist(), truncated, strict=True
+    for ranks, row, over, was_truncated, by in zip(
+        ranked.tolist(), ranked_scores.tolist(), reached.tolist(), truncated, by_whom, strict=True
     ):
         labels = [(names[rank], score) for rank, score in zip(ranks, row, strict=True)]
         if multi:
@@ -91,5 +106,5 @@ def decide(
             label, score = labels[0] if labels else (None, row[0])
         else:
             label, score = (labels[0][0] if over[0] else None), row[0]
-        results.append(Classification(label, score, tuple(labels), identity, model, was_truncated))
+        results.append(Classification(label, score, tuple(labels), identity, model, was_truncated, by))
     return results

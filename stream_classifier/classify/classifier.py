@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from stream_classifier.classify.cache import Cache
@@ -62,6 +63,10 @@ class Classifier:
         """
         for label_set in label_sets:
             self._scorer.prepare(label_set)
+
+    def cost(self, request: Request) -> float:
+        """About how many tokens the model has to read for a request; see `Scorer.cost`."""
+        return self._scorer.cost(request.text, request.label_set)
 
     def classify(self, requests: Sequence[Request]) -> Classified:
         """Label texts.
@@ -127,9 +132,16 @@ class Classifier:
         return [results[place] for place in range(len(requests))]
 
     def _decide(self, label_set: LabelSet, scored: Scores) -> list[Classification | Failure]:
-        scores = tempered(scored.scores, label_set.mode, label_set.temperature)
-        labelled = decide(label_set, scores, scored.truncated, model=self.model, top_k=self._top_k)
-        return [scored.failures.get(index, result) for index, result in enumerate(labelled)]
+        labelled = decide(
+            label_set,
+            tempered(scored.scores, label_set.mode, label_set.temperature),
+            scored.truncated,
+            model=self.model,
+            top_k=self._top_k,
+            decided_by=scored.decided_by,
+        )
+        failures = {index: replace(failure, label_set=label_set.identity) for index, failure in scored.failures.items()}
+        return [failures.get(index, result) for index, result in enumerate(labelled)]
 
 
 def _key(request: Request) -> bytes:

@@ -42,28 +42,39 @@ class Label:
     Attributes:
         name: What results say.
         description: What it is about, in a sentence.
-        template: How it becomes what the model reads; `{}` stands for the label.
+        template: How it becomes what the model reads; `{}` stands for the label. When None, the way of scoring says.
         threshold: The least score at which it is given; the set's own when None.
-        examples: Texts that it fits; see `few_shot` for what becomes of them. A model of embeddings uses them; a way
-            of scoring that does not has to refuse a set with examples when it is prepared.
+        examples: Texts that it fits; see `few_shot` for what becomes of them. A way of scoring that cannot use them
+            refuses a set that has any when it is prepared.
     """
 
     name: str
     description: str | None = None
-    template: str = "{}"
+    template: str | None = None
     threshold: float | None = None
     examples: tuple[str, ...] = ()
 
     @property
     def reads(self) -> str:
-        """What the model reads: the template, filled with `name`, or `name: description`.
+        """What a model of similarity reads: the template or "{}", filled with `name`, or `name: description`.
 
         Both together did best wherever it was tried. Accuracy of the built-in model by name, description and both:
         nine ticket topics, 54 texts in Chinese and English, described in English .57, .72, .80, in Chinese .61, .81,
         .83; the five domains of crosswoz, 300 texts, .77, .81, .82; ten intents of banking77, 300 texts, .89, .87,
         .96.
         """
-        return self.template.format(self.name if self.description is None else f"{self.name}: {self.description}")
+        label = self.name if self.description is None else f"{self.name}: {self.description}"
+        return (self.template or "{}").format(label)
+
+    def hypothesis(self, template: str) -> str:
+        """What a model of entailment is asked of a text: the label's template, or else this one, filled with the name.
+
+        The description is not in it. These models were trained on one short statement, of which every part has to
+        follow from the text: "This example is delivery: the parcel is late or lost." is less true of a meal that came
+        cold than "This example is delivery." is. What more is to be said, a template of the label's own says in the
+        words of a statement: "The customer asks about the {} of a parcel or a meal."
+        """
+        return (self.template or template).format(self.name)
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,7 @@ class LabelSet:
         cls,
         names: Sequence[str],
         *,
-        template: str = "{}",
+        template: str | None = None,
         mode: Mode = "single",
         threshold: float | None = None,
     ) -> "LabelSet":
@@ -100,7 +111,7 @@ class LabelSet:
         Raises:
             UsageError: There is none, one is blank or comes twice, or the template cannot be used.
         """
-        if problem := problem_with_names(names) or problem_with_template(template):
+        if problem := problem_with_names(names) or problem_with_template("{}" if template is None else template):
             raise UsageError(f"labels: {problem}")
         return cls(ADHOC, None, mode, threshold, tuple(Label(name, template=template) for name in names))
 
@@ -128,7 +139,7 @@ class LabelSet:
     @cached_property
     def digest(self) -> bytes:
         """16 bytes that differ as soon as anything differs that results depend on."""
-        reads = [(label.reads, label.examples) for label in self.labels]
+        reads = [(label.reads, label.template, label.examples) for label in self.labels]
         content = json.dumps([self.identity, self.mode, self.names, reads, self.thresholds, self.temperature]).encode()
         return hashlib.blake2b(content, digest_size=16).digest()
 
@@ -270,7 +281,7 @@ class _SetInFile(BaseModel):
     name: Annotated[str, Field(max_length=100), AfterValidator(_set_name)]
     version: Annotated[int, Field(ge=1)]
     mode: Mode = "single"
-    template: _Template = "{}"
+    template: _Template | None = None
     threshold: _Threshold | None = None
     labels: Annotated[
         list[Annotated[_LabelInFile, BeforeValidator(_bare_name)]],

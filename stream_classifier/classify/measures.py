@@ -13,9 +13,9 @@ class Batch(NamedTuple):
     """One run of the model that succeeded.
 
     Attributes:
-        events: Texts in it; the labels of a label set that is new are among them.
-        padded_tokens: Tokens computed: the longest text's, times the number of texts.
-        useful_tokens: Tokens of the texts themselves.
+        events: Texts in it, the labels of a label set that is new among them; or pairs of a text and a label.
+        padded_tokens: Tokens computed: the longest one's, times their number.
+        useful_tokens: Tokens of the texts or pairs themselves.
         seconds: Time taken.
     """
 

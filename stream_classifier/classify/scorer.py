@@ -7,7 +7,7 @@ from stream_classifier.classify.classification import Failure
 from stream_classifier.classify.cosine_scores import Floats
 from stream_classifier.classify.labels import LabelSet
 from stream_classifier.classify.measures import Measures
-from stream_classifier.model.bundle import Manifest
+from stream_classifier.model.bundle import Manifest, Task
 
 
 class Asked(NamedTuple):
@@ -29,11 +29,13 @@ class Scores(NamedTuple):
         scores: From 0 to 1, [texts, labels]; the row of a text that failed means nothing.
         truncated: Of each text, whether it was longer than the model reads.
         failures: Why, for each text that failed, by its index.
+        decided_by: Of each text, which of two ways of scoring had the last word; None where there is but one.
     """
 
     scores: Floats
     truncated: Sequence[bool]
     failures: dict[int, Failure]
+    decided_by: Sequence[Task] | None = None
 
 
 class Scorer(Protocol):
@@ -55,6 +57,9 @@ class Scorer(Protocol):
             OutOfMemoryError: A label alone does not fit in memory.
             ModelError: The model fails on texts that are known to be good.
         """
+
+    def cost(self, text: str, label_set: LabelSet) -> float:
+        """About how many tokens the model has to read to label a text: a guess that costs nothing, for windows."""
 
     def score(self, asked: Sequence[Asked], measures: Measures) -> list[Scores]:
         """Score the labels of each label set for its texts.

@@ -16,6 +16,7 @@ from stream_classifier.classify.scorer import Asked, Scores
 from stream_classifier.classify.topics import UNRELATED_TOPICS
 from stream_classifier.errors import ModelError, SettingsError
 from stream_classifier.model.encoder import Encoder
+from stream_classifier.windows import estimated_tokens
 
 
 class Similarity:
@@ -54,6 +55,11 @@ class Similarity:
         _, [compared] = self._embed([], [label_set], Measures())
         if isinstance(compared, Failure):
             raise SettingsError(f"label set {label_set.identity}: {compared.message}")
+
+    def cost(self, text: str, label_set: LabelSet) -> float:
+        """Estimated tokens of the text, and of the labels where the event brought them; see `Scorer.cost`."""
+        of_labels = sum(map(estimated_tokens, label_set.names)) if label_set.version is None else 0
+        return estimated_tokens(text) + of_labels
 
     def score(self, asked: Sequence[Asked], measures: Measures) -> list[Scores]:
         """Score each label by its embedding; see `Scorer.score`. All texts and new labels share batches."""

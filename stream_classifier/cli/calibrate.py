@@ -129,10 +129,10 @@ def _use(source: LabelledFile, label_set: LabelSet, most: int, model: Path | Non
     at_one = replace(label_set, temperature=1.0)
     all_scores, all_truths = [], []
     with progress_bar(label_set.identity, len(usable)) as advance:
-        for window, (scores, _, failures) in scored(classifier, at_one, rows(), advance):
-            if failures:
-                raise StreamClassifierError(f"{source.path}: {next(iter(failures.values())).message}")
-            all_scores.append(scores)
+        for window, found in scored(classifier, at_one, rows(), advance):
+            for failure in found.failures.values():
+                raise StreamClassifierError(f"{source.path}: {failure.message}")
+            all_scores.append(found.scores)
             all_truths.append(truths(window, len(label_set.labels)))
     return _Used(np.concatenate(all_scores), np.concatenate(all_truths), int(are_examples.sum()), classifier.model)
 

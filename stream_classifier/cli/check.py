@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stream_classifier.classify.labels import choose, load_label_sets
+from stream_classifier.classify.opening import open_scorer
 from stream_classifier.cli.options import ConfigOption  # noqa: TC001 - typer reads it
-from stream_classifier.errors import StreamClassifierError
+from stream_classifier.errors import SettingsError, StreamClassifierError
 from stream_classifier.kafka.clients import check_properties
 from stream_classifier.kafka.topics import Topics
 from stream_classifier.kafka.transactions import try_transactions
-from stream_classifier.model.bundle import verify
-from stream_classifier.model.default import build_default, default_path, is_built
 from stream_classifier.settings_file import load_settings
 
 if TYPE_CHECKING:
@@ -62,13 +61,20 @@ def _labels(settings: Settings) -> Iterator[str]:
 
 
 def _model(settings: Settings) -> Iterator[str]:
-    path = settings.model.path or default_path()
-    if settings.model.path is None and not is_built(path):
-        # A worker would do so when it starts; whether it can, nothing else would tell.
-        build_default(progress=lambda line: typer.echo(line, err=True))
-    manifest = verify(path)
-    if (wanted := settings.model.max_length) is not None and wanted > manifest.max_length:
-        yield f"model.max_length is {wanted}: set at most {manifest.max_length}, {manifest.name}'s limit"
+    # As a worker does when it starts: nothing else would tell whether the model can be run, and reads the labels.
+    scorer = open_scorer(
+        settings.model.path,
+        device=settings.model.device,
+        max_length=settings.model.max_length,
+        cascade=settings.model.cascade,
+        progress=lambda line: typer.echo(line, err=True),
+    )
+    try:
+        label_set = choose(load_label_sets(settings.labels.path), settings.labels.use)
+    except SettingsError:
+        return  # told already
+    scorer.prepare(label_set)
+    yield from ()
 
 
 def _client_properties(settings: Settings) -> Iterator[str]:

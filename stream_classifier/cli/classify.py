@@ -51,8 +51,8 @@ def classify(
         float | None, typer.Option(min=0, max=1, help="Give no label under this score: 0 by default, 0.5 with --multi.")
     ] = None,
     template: Annotated[
-        str, typer.Option(help="What the model reads for a label, with {} in the place of its name.")
-    ] = "{}",
+        str | None, typer.Option(help="What the model reads for a label, with {} in the place of its name.")
+    ] = None,
     top_k: Annotated[int, typer.Option(min=1, help="How many labels to list for each text.")] = 5,
     input_file: Annotated[
         Path | None, typer.Option("--input", metavar="FILE", help="A file: .jsonl, .csv, or a line a text.")
@@ -101,9 +101,9 @@ def classify(
         raise StreamClassifierError(f"{failed} of {labelled} texts could not be labelled: see their {MEMBER}.error")
 
 
-def _label_set(labels: str, *, multi: bool, threshold: float | None, template: str) -> LabelSet:
+def _label_set(labels: str, *, multi: bool, threshold: float | None, template: str | None) -> LabelSet:
     if labels.endswith((".yaml", ".yml")):
-        if multi or threshold is not None or template != "{}":
+        if multi or threshold is not None or template is not None:
             raise UsageError("--multi, --threshold and --template are for a list of labels: a file says them itself")
         return choose(load_label_sets(Path(labels)), None)
     names = [name.strip() for name in re.split(r"[,\uff0c]", labels)]

@@ -137,14 +137,14 @@ def _found(source: LabelledFile, label_set: LabelSet, model: Path | None, count:
     truncated = seen = start = 0
     begin = time.perf_counter()
     with progress_bar(label_set.identity, count) as advance:
-        for rows, (scores, cut, failures) in scored(classifier, label_set, source.rows(label_set), advance):
-            kept = np.array([place not in failures for place in range(len(rows))])
+        for rows, found in scored(classifier, label_set, source.rows(label_set), advance):
+            kept = np.array([place not in found.failures for place in range(len(rows))])
             gold = truths(rows, len(label_set.labels))
             window = slice(start, start + len(rows))
             failed[window] = ~kept
-            right[window][kept] = tally.add(scores[kept], gold[kept])
-            mistakes.add(rows, scores, right[window] | ~kept)
-            truncated += int(np.array(cut)[kept].sum())
+            right[window][kept] = tally.add(found.scores[kept], gold[kept])
+            mistakes.add(rows, found.scores, right[window] | ~kept)
+            truncated += int(np.array(found.truncated)[kept].sum())
             seen += sum(row.text in examples for row in rows)
             start += len(rows)
     if not tally.texts:

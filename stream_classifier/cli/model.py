@@ -119,13 +119,18 @@ def _readable(size: int | None) -> str:
 
 
 def _facts(directory: Path, manifest: Manifest) -> dict[str, str]:
+    of_task = {"dimensions": str(manifest.dimensions)}
+    if asks := manifest.entailment:
+        ids = f"{asks.entailment_id} entailed, {asks.contradiction_id} contradicted"
+        of_task = {"logits": f"{manifest.dimensions} ({ids})", "template": repr(asks.template)}
+        of_task["truncation"] = asks.truncation
     return {
         "name": manifest.name,
         "identity": manifest.identity,
         "hash": manifest.hash,
         "task": manifest.task,
         "precision": f"{manifest.precision} (activations: {manifest.activations})",
-        "dimensions": str(manifest.dimensions),
+        **of_task,
         "prefix": repr(manifest.prefix),
         "temperature": str(manifest.temperature),
         "maximum length": f"{manifest.max_length} tokens",

@@ -89,6 +89,7 @@ def _run(settings: Settings, label_set: LabelSet) -> None:
             max_length=settings.model.max_length,
             max_tokens=settings.batch.max_tokens,
             label_sets_cached=settings.cache.label_sets,
+            cascade=settings.model.cascade,
             progress=lambda line: log.info("model", progress=line),
         )
         classifier = Classifier(scorer, top_k=settings.output.top_k, results_cached=settings.cache.results)

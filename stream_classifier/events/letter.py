@@ -43,7 +43,8 @@ class Letter(NamedTuple):
         timestamp: When it was put aside, in milliseconds; None when the record has no time.
         code: Why; empty for a record that no worker wrote.
         source: Where the event stood, as its header says.
-        label_set: What it was labelled with before it was refused; None when it was not, or a worker did not say.
+        label_set: What it was labelled with before it was refused, or was to be labelled with when the model failed;
+            None for other reasons.
         source_timestamp: The event's own, in milliseconds; None when it had none.
         whole: Whether key, value and headers came along.
         size: Bytes that the event takes as a record of its topic, at the most.

@@ -29,7 +29,8 @@ class Refusal(NamedTuple):
     Attributes:
         code: Stable, for programs.
         message: For people; never holds the user's text.
-        label_set: `name@version`, or `adhoc`, of an event that was refused after it had been labelled.
+        label_set: `name@version`, or `adhoc`, of an event that was refused after it had been labelled, or
+            that the model failed on.
     """
 
     code: Code

@@ -143,6 +143,8 @@ class Manifest(BaseModel):
             raise ValueError("entailment is given for the task entailment, and for no other")
         if self.entailment and max(self.entailment.entailment_id, self.entailment.contradiction_id) >= self.dimensions:
             raise ValueError("an id of entailment is beyond the model's logits")
+        if self.entailment and self.entailment.entailment_id == self.entailment.contradiction_id:
+            raise ValueError("entailment and contradiction have the same id")
         return self
 
     @property

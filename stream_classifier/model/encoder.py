@@ -56,7 +56,8 @@ class Encoder:
             progress: Is told, in a line each, what a first build is doing.
 
         Raises:
-            BundleError: The bundle is damaged or incomplete, or something it takes is not installed.
+            BundleError: The bundle is damaged or incomplete, it is not one of similarity, or something it takes is not
+                installed.
             UsageError: `max_length` is out of range.
         """
         if path is None:
@@ -64,6 +65,8 @@ class Encoder:
             if not is_built(path):
                 build_default(progress=progress)
         manifest = verify(path)
+        if manifest.task != "similarity":
+            raise BundleError(f"{path} is a model of {manifest.task}, which gives no embeddings: name another bundle")
         tokenizer = _tokenizer(
             path / TOKENIZER_FILE, manifest, manifest.max_length if max_length is None else max_length
         )

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
 Device = Literal["auto", "cpu"]
 
+Output = Literal["embedding", "logits"]
+"""What a model gives for a row of tokens: of a text an embedding, of a pair of texts the logits of what they are."""
+
 INPUTS: Final = ("input_ids", "attention_mask")
-OUTPUT: Final = "embedding"
+TYPES: Final = "token_type_ids"
+"""The input that some models of pairs take beside these: which text a token is of."""
 
 _SILENT: Final = 4  # ORT's "fatal": every failure comes as an exception too, so its stderr lines would be said twice
 _OUT_OF_MEMORY: Final = re.compile(r"bad_alloc|failed to allocate memory|out of memory", re.IGNORECASE)
@@ -33,7 +37,7 @@ class RunFailedError(ModelError):
 
 
 class OnnxSession:
-    """A model that turns token ids into embeddings. Threads may share one.
+    """A model that turns token ids into embeddings, or into logits. Threads may share one.
 
     One call computes on the thread that makes it: parallel calls are the parallelism, so the session has no threads of
     its own, and nothing spins between calls.
@@ -41,18 +45,20 @@ class OnnxSession:
     Args:
         path: The model, with its external weights beside it. Both are read once: ONNX Runtime would map the weights,
             and a file that is cut short afterwards would end the process, one that is overwritten change the results.
+        output: What it is to give.
         device: Where to run; only the CPU so far.
 
     Attributes:
         device: Where it runs.
-        dimensions: Length of an embedding.
+        dimensions: Length of an embedding, or number of logits.
+        takes_types: Whether it takes the types of tokens, too.
 
     Raises:
         BundleError: ONNX Runtime is not installed, or the file is not a model of this form.
         OutOfMemoryError: There is no memory to load it into.
     """
 
-    def __init__(self, path: Path, *, device: Device = "auto") -> None:
+    def __init__(self, path: Path, output: Output = "embedding", *, device: Device = "auto") -> None:
         del device  # "auto" and "cpu" are the same until there is another
         ort = _onnxruntime()
         _keep_freed_memory()
@@ -66,44 +72,55 @@ class OnnxSession:
                 f" {REBUILD}"
             ) from error
         self.device = "cpu"
-        self.dimensions = self._checked_dimensions(path)
+        self._output = output
+        self.dimensions, self.takes_types = self._checked_form(path)
 
-    def _checked_dimensions(self, path: Path) -> int:
-        inputs = tuple(put.name for put in self._session.get_inputs())
+    def _checked_form(self, path: Path) -> tuple[int, bool]:
+        inputs = {put.name for put in self._session.get_inputs()}
         outputs = [(put.name, put.type, put.shape) for put in self._session.get_outputs()]
+        may_take = {*INPUTS, TYPES} if self._output == "logits" else {*INPUTS}
         match outputs:
-            case [(str(name), "tensor(float)", [_, int(dimensions)])] if inputs == INPUTS and name == OUTPUT:
-                return dimensions
-        raise BundleError(f"{path} does not take {' and '.join(INPUTS)} and give {OUTPUT}: {REBUILD}")
+            case [(self._output, "tensor(float)", [_, int(dimensions)])] if {*INPUTS} <= inputs <= may_take:
+                return dimensions, TYPES in inputs
+        raise BundleError(f"{path} does not take {' and '.join(INPUTS)} and give {self._output}: {REBUILD}")
 
-    def run(self, ids: Sequence[Sequence[int]], pad_id: int) -> NDArray[np.float32]:
-        """Runs one batch, each text padded to the longest.
+    def run(
+        self, ids: Sequence[Sequence[int]], pad_id: int, types: Sequence[Sequence[int]] | None = None
+    ) -> NDArray[np.float32]:
+        """Runs one batch, each row padded to the longest.
 
         Args:
-            ids: Token ids of at least one text, each with at least one token.
+            ids: Token ids of at least one row, each with at least one token.
             pad_id: The id to pad with; padding is masked, so that it changes nothing but the time taken.
+            types: The type of each token, for a model that takes them.
 
         Returns:
-            Embeddings, float32 [texts, dimensions].
+            Embeddings or logits, float32 [rows, dimensions].
 
         Raises:
             OutOfMemoryError: The batch does not fit in memory.
             RunFailedError: The model failed.
         """
-        lengths = np.array([len(text) for text in ids])
+        lengths = np.array([len(row) for row in ids])
         shape = (len(ids), int(lengths.max()))
         mask = np.arange(shape[1]) < lengths[:, None]
-        padded = np.full(shape, pad_id, np.int64)
-        padded[mask] = [token for text in ids for token in text]
-        inputs = dict(zip(INPUTS, (padded, mask.astype(np.int64)), strict=True))
+        inputs = dict(zip(INPUTS, (_padded(ids, mask, pad_id), mask.astype(np.int64)), strict=True))
+        if types is not None:
+            inputs[TYPES] = _padded(types, mask, 0)
         try:
-            outputs: list[Any] = self._session.run([OUTPUT], inputs)
+            outputs: list[Any] = self._session.run([self._output], inputs)
         except Exception as error:  # ORT's exceptions have no common root
             raise _translated(error, shape) from error
-        embeddings: NDArray[np.float32] = outputs[0]
-        if not np.isfinite(embeddings).all():
+        numbers: NDArray[np.float32] = outputs[0]
+        if not np.isfinite(numbers).all():
             raise RunFailedError(f"the model gave numbers that are not finite for {_size(shape)}")
-        return embeddings
+        return numbers
+
+
+def _padded(rows: Sequence[Sequence[int]], mask: NDArray[np.bool_], padding: int) -> NDArray[np.int64]:
+    padded = np.full(mask.shape, padding, np.int64)
+    padded[mask] = [number for row in rows for number in row]
+    return padded
 
 
 def _load(ort: Any, path: Path) -> "onnxruntime.InferenceSession":  # noqa: ANN401 - a module
