@@ -14,9 +14,11 @@ SEED ?=
 ROUNDS ?=
 SECONDS ?= 3600
 DELIVERY ?= at_least_once
+# Where banking77 and crosswoz are
+DATA ?= data
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test inputs chaos soak lint format wheel bench-plumbing bench-worker bench-delivery
+.PHONY: help install demo test inputs chaos soak lint format wheel bench-plumbing bench-worker bench-delivery bench-quality
 
 help:  ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -29,7 +31,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (once; one or two minutes)"
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(RUNTIME),embedded,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(RUNTIME),embedded,report,dev]'
 	@touch $@
 
 demo: install  ## Label sample tickets on a real Kafka, with nothing set up
@@ -75,3 +77,6 @@ bench-worker: install  ## Measure the worker end to end against the same model i
 
 bench-delivery: install  ## Measure exactly_once against at_least_once, with a null model
 	$(BIN)/python benchmarks/delivery_modes.py
+
+bench-quality: install  ## Measure how good the labels are: make bench-quality DATA=DIR
+	$(BIN)/python benchmarks/quality.py $(DATA)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
@@ -100,6 +101,27 @@ def test_entailment_decides_where_similarity_is_in_doubt(encoder: Encoder, cross
     assert list(orjson.loads(unsure.encoded))[-2:] == ["truncated", "decided_by"]
     assert orjson.loads(sure.encoded)["decided_by"] == "similarity"
     assert sum(score for _, score in unsure.labels) == pytest.approx(1, abs=2e-4)
+
+
+def test_doubt_is_in_scores_as_they_would_be_seen(encoder: Encoder, cross_encoder: CrossEncoder) -> None:
+    """Given a text that similarity is sure of, when the set's temperature draws its scores together, then it is not."""
+    scorer = cascade(encoder, cross_encoder, margin=0.1)
+    (sure,) = good(label(scorer, "parcel", labels=DIFFERENT))
+    (unsure,) = good(label(scorer, "parcel", labels=replace(DIFFERENT, temperature=100.0)))
+    assert (sure.decided_by, unsure.decided_by) == ("similarity", "entailment")
+
+
+def test_examples_are_for_similarity(encoder: Encoder, cross_encoder: CrossEncoder) -> None:
+    """Given labels with examples, a cascade proposes by them, and entailment alone refuses what it cannot use."""
+    taught = LabelSet(
+        "taught", 1, "single", None, (Label("first", examples=("parcel",)), Label("second", examples=("money",)))
+    )
+    classifier = Classifier(cascade(encoder, cross_encoder, margin=0))
+    classifier.prepare([taught])
+    results = good(classifier.classify([Request(text, taught) for text in ("courier", "refund")]))
+    assert [result.label for result in results] == ["first", "second"]
+    with pytest.raises(SettingsError, match=r"label set taught@1: it has examples, which only models of embeddings"):
+        Classifier(Entailment(cross_encoder)).prepare([taught])
 
 
 def test_both_models_are_named(encoder: Encoder, cross_encoder: CrossEncoder) -> None:

@@ -1,10 +1,21 @@
 """Label sets from lists and files; each way to write one wrong names the file and what is wrong."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 
-from stream_classifier.classify.labels import MAX_LABELS, Label, LabelSet, choose, load_label_sets
+from stream_classifier.classify.labels import (
+    MAX_EXAMPLE_CHARACTERS,
+    MAX_EXAMPLES,
+    MAX_EXAMPLES_OF_SET,
+    MAX_LABELS,
+    Label,
+    LabelSet,
+    choose,
+    load_label_sets,
+)
 from stream_classifier.errors import SettingsError, UsageError
 
 SUPPORT = """
@@ -93,7 +104,18 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("{name: s, version: 1, labels: [404, b]}", ": labels[0].name is not text; put it in quotes"),
         ("{name: s, version: 1, labels: [a, {descripton: x}]}", "(did you mean description?)"),
         ("{name: s, version: 1, label: [a, b]}", "; label is not a key of a label set (did you mean labels?)"),
-        ("{name: s, version: 1, labels: [{name: a, examples: [x]}, b]}", ": labels[0].examples is not a key"),
+        ("{name: s, version: 1, labels: [{name: a, example: [x]}, b]}", ": labels[0].example is not a key"),
+        ("{name: s, version: 1, labels: [{name: a, examples: [x]}, b]}", ": only one label has examples"),
+        ("{name: s, version: 1, labels: [{name: a, examples: x}, b]}", ": labels[0].examples: Input should be"),
+        ("{name: s, version: 1, labels: [{name: a, examples: [x, 7]}, b]}", ": labels[0].examples[1] is not text"),
+        ("{name: s, version: 1, labels: [{name: a, examples: [x, ' \u200b']}, b]}", "[0].examples: number 2 is blank"),
+        ("{name: s, version: 1, labels: [{name: a, examples: [x, y, x]}, b]}", ": number 3 is the same as number 1"),
+        (
+            "{name: s, version: 1, labels: [{name: a, examples: [x]}, {name: b, examples: [y, x]}]}",
+            ": labels: example 2 of 'b' is an example of 'a', too",
+        ),
+        ("{name: s, version: 1, labels: [a, b], temperature: 0}", ": temperature: Input should be greater than 0"),
+        ("{name: s, version: 1, labels: [a, b], temperature: .inf}", ": temperature: Input should be less than or"),
         ("{name: s, version: 1, labels: [a, b], mode: many}", ": mode: Input should be 'single' or 'multi'"),
         ("{name: s, version: 1, labels: [a, b], threshold: 2}", ": threshold: Input should be less than or equal to 1"),
         ("{name: s, version: 1, labels: [a, {name: b, threshold: .nan}]}", ": labels[1].threshold:"),
@@ -124,6 +146,36 @@ def test_more_labels_than_can_be_told_apart_are_refused(tmp_path: Path) -> None:
     assert f"labels: there may be {MAX_LABELS} at most" in error_of(
         tmp_path, f"{{name: s, version: 1, labels: [{names}]}}"
     )
+
+
+def test_examples_are_bounded_in_number_and_length_and_never_shown(tmp_path: Path) -> None:
+    def labels(*examples: list[str]) -> str:
+        each = [{"name": f"n{number}", "examples": some} for number, some in enumerate(examples)]
+        return json.dumps({"name": "s", "version": 1, "labels": each})
+
+    of_one = [f"secret {number}" for number in range(MAX_EXAMPLES + 1)]
+    message = error_of(tmp_path, labels(["x"], of_one))
+    assert message == f": labels[1].examples: there may be {MAX_EXAMPLES} at most, and there are {MAX_EXAMPLES + 1}"
+    message = error_of(tmp_path, labels(["x", "secret" * MAX_EXAMPLE_CHARACTERS], ["y"]))
+    assert message == f": labels[0].examples: number 2 is longer than {MAX_EXAMPLE_CHARACTERS:,} characters"
+    sets = MAX_EXAMPLES_OF_SET // MAX_EXAMPLES + 1
+    every = [[f"secret {label} {number}" for number in range(MAX_EXAMPLES)] for label in range(sets)]
+    assert error_of(tmp_path, labels(*every)).startswith(f": labels: there may be {MAX_EXAMPLES_OF_SET:,} examples")
+
+
+def test_examples_and_a_temperature_are_read(tmp_path: Path) -> None:
+    text = (
+        "{name: s, version: 1, temperature: 0.9, labels: [{name: a, examples: [x y, ' z ']}, {name: b, examples: [u]}]}"
+    )
+    label_set = load_label_sets(written(tmp_path, text))["s"]
+    assert label_set.temperature == 0.9
+    assert label_set.has_examples
+    assert [label.examples for label in label_set.labels] == [("x y", " z "), ("u",)]
+
+
+def test_in_multi_mode_one_label_may_have_examples_alone(tmp_path: Path) -> None:
+    text = "{name: s, version: 1, mode: multi, labels: [{name: a, examples: [x]}, b]}"
+    assert load_label_sets(written(tmp_path, text))["s"].has_examples
 
 
 def test_a_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
@@ -181,3 +233,13 @@ def test_the_key_differs_as_soon_as_results_could() -> None:
     assert len({base.key, *(other.key for other in others)}) == 1 + len(others)
     assert LabelSet("s", 1, "single", None, (Label("a"), Label("b"))).key == base.key
     assert LabelSet("s", 1, "single", 0.0, (Label("a"), Label("b"))).key == base.key
+
+
+def test_the_example_of_the_documentation_can_be_used(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "label-sets.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    label_set = load_label_sets(written(tmp_path, example))["support"]
+    assert (label_set.identity, label_set.temperature) == ("support@4", 0.93)
+    assert [len(label.examples) for label in label_set.labels] == [3, 2, 0]
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        assert (Path(__file__).parents[1] / "docs" / link).is_file(), link

@@ -8,6 +8,7 @@ from stream_classifier.classify.labels import LabelSet
 from stream_classifier.classify.measures import Measures
 from stream_classifier.classify.scorer import Asked, Scores
 from stream_classifier.classify.similarity import Similarity
+from stream_classifier.classify.temperature import tempered
 from stream_classifier.model.bundle import Task
 
 
@@ -37,9 +38,9 @@ class Cascade:
         self._margin = margin
 
     def prepare(self, label_set: LabelSet) -> None:
-        """Make both models ready; see `Scorer.prepare`."""
+        """Make both models ready; see `Scorer.prepare`. Examples are for similarity."""
         self._similarity.prepare(label_set)
-        self._entailment.prepare(label_set)
+        self._entailment.warm(label_set)
 
     def cost(self, text: str, label_set: LabelSet) -> float:
         """Estimated tokens of a text that is in doubt; see `Scorer.cost`."""
@@ -63,7 +64,8 @@ class Cascade:
 
     def _doubts(self, label_set: LabelSet, scores: Scores) -> dict[int, list[int]]:
         """The labels to be put to entailment, by the index of the text."""
-        doubts = in_doubt(scores.scores, label_set.thresholds, label_set.mode, top_k=self._top_k, margin=self._margin)
+        alone = tempered(scores.scores, label_set.mode, label_set.temperature)  # as thresholds are compared with them
+        doubts = in_doubt(alone, label_set.thresholds, label_set.mode, top_k=self._top_k, margin=self._margin)
         return {index: labels for index, labels in enumerate(doubts) if labels and index not in scores.failures}
 
 

@@ -10,6 +10,7 @@ from stream_classifier.classify.classification import Classification, Failure, d
 from stream_classifier.classify.labels import LabelSet
 from stream_classifier.classify.measures import Measures
 from stream_classifier.classify.scorer import Asked, Scorer, Scores
+from stream_classifier.classify.temperature import tempered
 
 
 class Request(NamedTuple):
@@ -95,6 +96,26 @@ class Classifier:
         measures.truncated = sum(isinstance(result, Classification) and result.truncated for result in in_order)
         return Classified(in_order, measures)
 
+    def scores(self, label_set: LabelSet, texts: Sequence[str]) -> Scores:
+        """The scores of all labels, before anything is decided or rounded; nothing is remembered.
+
+        Args:
+            label_set: The labels.
+            texts: At least one; equal ones are run once.
+
+        Raises:
+            OutOfMemoryError: One text alone does not fit in memory.
+            ModelError: The model fails on texts that are known to be good: no text is to blame.
+        """
+        rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        [scored] = self._scorer.score([Asked(label_set, list(rows))], Measures())
+        places = [rows[text] for text in texts]
+        return Scores(
+            tempered(scored.scores[places], label_set.mode, label_set.temperature),
+            [scored.truncated[place] for place in places],
+            {index: scored.failures[place] for index, place in enumerate(places) if place in scored.failures},
+        )
+
     def _label(self, requests: list[Request], measures: Measures) -> list[Classification | Failure]:
         """Results of requests of which no two are equal."""
         places: dict[bytes, list[int]] = {}
@@ -113,7 +134,7 @@ class Classifier:
     def _decide(self, label_set: LabelSet, scored: Scores) -> list[Classification | Failure]:
         labelled = decide(
             label_set,
-            scored.scores,
+            tempered(scored.scores, label_set.mode, label_set.temperature),
             scored.truncated,
             model=self.model,
             top_k=self._top_k,

@@ -31,7 +31,7 @@ MULTI_THRESHOLD: Final = 0.5
 """The threshold of a label in multi mode where neither it nor its set gives one."""
 
 
-def cosines(texts: Embeddings, vectors: Embeddings) -> Floats:
+def cosines(texts: Embeddings, vectors: Embeddings | Floats) -> Floats:
     """The inner product of each text with each vector: the cosine, where both have unit length.
 
     One matrix-vector product a text, all of one shape: the product of two matrices is faster, but the order in which it

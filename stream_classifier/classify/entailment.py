@@ -110,7 +110,24 @@ class Entailment:
         self._clock = clock
 
     def prepare(self, label_set: LabelSet) -> None:
-        """Tokenise the labels, and have the model read each of them once; see `Scorer.prepare`."""
+        """Tokenise the labels, and have the model read each of them once; see `Scorer.prepare`.
+
+        Raises:
+            SettingsError: The label set has examples, too: they would be of no use.
+        """
+        if label_set.has_examples:
+            raise SettingsError(
+                f"label set {label_set.identity}: it has examples, which only models of embeddings can use, and "
+                f"{self.manifests[0].name} is one of entailment: take them out, or let it decide in a model.cascade"
+            )
+        self.warm(label_set)
+
+    def warm(self, label_set: LabelSet) -> None:
+        """The same, where somebody else uses the examples.
+
+        Raises:
+            SettingsError: The model cannot read a label.
+        """
         [scores] = self.score([Asked(label_set, CANARIES[:1])], Measures())
         if scores.failures:
             raise SettingsError(f"label set {label_set.identity}: {scores.failures[0].message}")

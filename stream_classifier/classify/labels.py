@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from stream_classifier.classify.cosine_scores import MULTI_THRESHOLD
 from stream_classifier.errors import SettingsError, UsageError
+from stream_classifier.events.decode import is_blank
 
 Mode = Literal["single", "multi"]
 
@@ -24,6 +25,14 @@ ADHOC: Final = "adhoc"
 
 MAX_LABELS: Final = 1000
 """The most labels of a set that is read from a file."""
+
+MAX_EXAMPLES: Final = 100
+"""The most examples of one label: more of them make a model no better that only looks at their mean and spread."""
+
+MAX_EXAMPLES_OF_SET: Final = 10_000
+"""The most examples of a set: all are run when a worker starts."""
+
+MAX_EXAMPLE_CHARACTERS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +44,15 @@ class Label:
         description: What it is about, in a sentence.
         template: How it becomes what the model reads; `{}` stands for the label. When None, the way of scoring says.
         threshold: The least score at which it is given; the set's own when None.
+        examples: Texts that it fits; see `few_shot` for what becomes of them. A way of scoring that cannot use them
+            refuses a set that has any when it is prepared.
     """
 
     name: str
     description: str | None = None
     template: str | None = None
     threshold: float | None = None
+    examples: tuple[str, ...] = ()
 
     @property
     def reads(self) -> str:
@@ -75,6 +87,7 @@ class LabelSet:
         mode: Whether a text gets the best label or all that fit.
         threshold: The least score at which a label is given. When None: 0 in single mode, 0.5 in multi mode.
         labels: At least one.
+        temperature: Divides the log odds of scores; see `temperature`. 1 leaves them as the model makes them.
     """
 
     name: str
@@ -82,6 +95,7 @@ class LabelSet:
     mode: Mode
     threshold: float | None
     labels: tuple[Label, ...]
+    temperature: float = 1.0
 
     @classmethod
     def adhoc(
@@ -112,6 +126,11 @@ class LabelSet:
         return tuple(label.name for label in self.labels)
 
     @cached_property
+    def has_examples(self) -> bool:
+        """Whether any label has examples."""
+        return any(label.examples for label in self.labels)
+
+    @cached_property
     def thresholds(self) -> tuple[float, ...]:
         """The least score at which each label is given."""
         default = {"single": 0.0, "multi": MULTI_THRESHOLD}[self.mode] if self.threshold is None else self.threshold
@@ -120,8 +139,8 @@ class LabelSet:
     @cached_property
     def digest(self) -> bytes:
         """16 bytes that differ as soon as anything differs that results depend on."""
-        reads = [(label.reads, label.template) for label in self.labels]
-        content = json.dumps([self.identity, self.mode, self.names, reads, self.thresholds]).encode()
+        reads = [(label.reads, label.template, label.examples) for label in self.labels]
+        content = json.dumps([self.identity, self.mode, self.names, reads, self.thresholds, self.temperature]).encode()
         return hashlib.blake2b(content, digest_size=16).digest()
 
     @property
@@ -208,12 +227,28 @@ def _set_name(name: str) -> str:
     return name
 
 
+def _examples(examples: list[str]) -> list[str]:
+    """Examples as they are; what is wrong with one is said by its number, since it may be a user's text."""
+    if len(examples) > MAX_EXAMPLES:
+        raise ValueError(f"there may be {MAX_EXAMPLES} at most, and there are {len(examples)}")
+    first: dict[str, int] = {}
+    for number, example in enumerate(examples, 1):
+        if is_blank(example):
+            raise ValueError(f"number {number} is blank")
+        if len(example) > MAX_EXAMPLE_CHARACTERS:
+            raise ValueError(f"number {number} is longer than {MAX_EXAMPLE_CHARACTERS:,} characters")
+        if first.setdefault(example, number) != number:
+            raise ValueError(f"number {number} is the same as number {first[example]}")
+    return examples
+
+
 def _bare_name(label: Any) -> Any:  # noqa: ANN401 - whatever stood in the file
     return {"name": label} if not isinstance(label, dict) else label
 
 
 _Template = Annotated[str, AfterValidator(_template)]
 _Threshold = Annotated[float, Field(ge=0, le=1)]
+_Temperature = Annotated[float, Field(gt=0, le=100)]
 
 
 class _LabelInFile(BaseModel):
@@ -223,11 +258,20 @@ class _LabelInFile(BaseModel):
     description: str | None = None
     template: _Template | None = None
     threshold: _Threshold | None = None
+    examples: Annotated[list[str], AfterValidator(_examples)] = []
 
 
 def _distinct(labels: list[_LabelInFile]) -> list[_LabelInFile]:
     if problem := problem_with_names([label.name for label in labels]):
         raise ValueError(problem)
+    label_of: dict[str, str] = {}
+    for label in labels:
+        for number, example in enumerate(label.examples, 1):
+            other = label_of.setdefault(example, label.name)
+            if other != label.name:
+                raise ValueError(f"example {number} of {label.name!r} is an example of {other!r}, too")
+    if len(label_of) > MAX_EXAMPLES_OF_SET:
+        raise ValueError(f"there may be {MAX_EXAMPLES_OF_SET:,} examples in all, and there are {len(label_of):,}")
     return labels
 
 
@@ -244,6 +288,14 @@ class _SetInFile(BaseModel):
         Field(min_length=2, max_length=MAX_LABELS),
         AfterValidator(_distinct),
     ]
+    temperature: _Temperature = 1.0
+
+    @model_validator(mode="after")
+    def _examples_of_more_than_one(self) -> Self:
+        # Texts are nearer to texts than to names: one label with examples would win nearly always.
+        if self.mode == "single" and sum(bool(label.examples) for label in self.labels) == 1:
+            raise ValueError("only one label has examples: give some to a second one at least, better to all")
+        return self
 
 
 def _load(file: Path) -> LabelSet:
@@ -258,10 +310,11 @@ def _load(file: Path) -> LabelSet:
             description=(label.description or "").strip() or None,
             template=read.template if label.template is None else label.template,
             threshold=label.threshold,
+            examples=tuple(label.examples),
         )
         for label in read.labels
     )
-    return LabelSet(read.name, read.version, read.mode, read.threshold, labels)
+    return LabelSet(read.name, read.version, read.mode, read.threshold, labels, read.temperature)
 
 
 def _read_yaml(file: Path) -> object:

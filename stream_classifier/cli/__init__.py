@@ -23,6 +23,8 @@ _COMMANDS = {
     "demo": "Label sample tickets on a real Kafka, with nothing set up.",
     "worker": "Label the events of the input topics.",
     "classify": "Label texts at hand, without Kafka.",
+    "evaluate": "Say how well texts are labelled, by a labelled file.",
+    "calibrate": "Fit a label set's temperature and thresholds to a labelled file.",
     "publish": "Publish a file to the input topic.",
     "watch": "Show labelled events, or dead letters, as they arrive.",
     "dead-letters": "List, show and redrive what could not be labelled.",

@@ -91,7 +91,9 @@ class Lines:
             raise self.error(f"is not UTF-8 at byte {error.start + 1}; convert it to UTF-8 first") from None
 
 
-def read_items(lines: Lines, form: Format | None, *, text_field: str, text_column: str) -> Iterator[Item]:
+def read_items(
+    lines: Lines, form: Format | None, *, text_field: str, text_column: str, taken: str | None = MEMBER
+) -> Iterator[Item]:
     """The texts of a stream.
 
     Args:
@@ -99,6 +101,7 @@ def read_items(lines: Lines, form: Format | None, *, text_field: str, text_colum
         form: What the lines are; when None, JSON lines if the first one begins with a brace, else plain.
         text_field: Dotted path of the text in JSON lines.
         text_column: Name of the text's column in CSV.
+        taken: A member, or column, that none may have; None: any may.
 
     Raises:
         StreamClassifierError: A line cannot be read; says which and why.
@@ -109,10 +112,10 @@ def read_items(lines: Lines, form: Format | None, *, text_field: str, text_colum
         form = "jsonl" if first.lstrip().startswith(b"{") else "lines"
         stream = itertools.chain([first], stream)
     if form == "csv":
-        return _from_csv(lines, stream, text_column)
+        return _from_csv(lines, stream, text_column, taken)
     stream = (line for line in stream if line.strip())
     if form == "jsonl":
-        return (_from_json(lines, line, text_field) for line in stream)
+        return (_from_json(lines, line, text_field, taken) for line in stream)
     return (from_text(lines.decoded(line)) for line in stream)
 
 
@@ -121,7 +124,7 @@ def from_text(text: str) -> Item:
     return Item(text, orjson.dumps({"text": text}))
 
 
-def _from_json(lines: Lines, line: bytes, text_field: str) -> Item:
+def _from_json(lines: Lines, line: bytes, text_field: str, taken: str | None) -> Item:
     lines.decoded(line)  # whether it is UTF-8 is said before whether it is JSON
     try:
         event = orjson.loads(line)
@@ -129,8 +132,8 @@ def _from_json(lines: Lines, line: bytes, text_field: str) -> Item:
         raise lines.error(f"is not JSON at column {error.colno}") from None
     if not isinstance(event, dict):
         raise lines.error("is JSON, but not an object")
-    if MEMBER in event:
-        raise lines.error(f"has a member {MEMBER} already; take it out first")
+    if taken in event:
+        raise lines.error(f"has a member {taken} already; take it out first")
     text: Any = event
     for name in text_field.split("."):
         if not isinstance(text, dict) or name not in text:
@@ -141,7 +144,7 @@ def _from_json(lines: Lines, line: bytes, text_field: str) -> Item:
     return Item(text, line)
 
 
-def _from_csv(lines: Lines, stream: Iterable[bytes], text_column: str) -> Iterator[Item]:
+def _from_csv(lines: Lines, stream: Iterable[bytes], text_column: str, taken: str | None) -> Iterator[Item]:
     reader = csv.reader((lines.decoded(line) + "\n" for line in stream), strict=True)
     try:
         header = next(reader, [])
@@ -155,8 +158,8 @@ def _from_csv(lines: Lines, stream: Iterable[bytes], text_column: str) -> Iterat
             raise lines.error(
                 f"none of the {len(header)} columns is called {text_column!r}; name it with --text-column"
             )
-        if MEMBER in header:
-            raise lines.error(f"there is a column {MEMBER} already; take it out first")
+        if taken in header:
+            raise lines.error(f"there is a column {taken} already; take it out first")
         for row in filter(None, reader):
             if len(row) != len(header):
                 raise lines.error(f"has {len(row)} columns, the header has {len(header)}")
