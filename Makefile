@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The GPU build of ONNX Runtime instead: make RUNTIME=gpu install
 RUNTIME ?= cpu
+# A package index that has the CPU build of PyTorch, which is a tenth of the size: make TORCH_INDEX=URL install
+TORCH_INDEX ?=
 # More for pytest: make test PYTEST_ARGS='-k ledger'
 PYTEST_ARGS ?=
 # One fault, one seed, so many rounds
@@ -18,23 +20,32 @@ DELIVERY ?= at_least_once
 DATA ?= data
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test inputs chaos soak lint format wheel bench-plumbing bench-worker bench-delivery bench-quality
+.PHONY: help install install-worker demo test inputs chaos soak lint format wheel bench-plumbing bench-worker bench-delivery bench-quality
 
 help:  ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-install: $(VENV)/.installed  ## Make .venv, with everything in it
+install: $(VENV)/.installed  ## Make .venv with everything in it, PyTorch for the exporter too
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+install-worker: $(VENV)/.worker  ## Make .venv with what a worker needs, and the development broker
+
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+$(VENV)/.worker: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "stream-classifier needs Python 3.11 or newer, and $(PYTHON) is older: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@echo "Installing into $(VENV) (once; one or two minutes)"
+	@echo "Installing into $(VENV) (once; about a minute)"
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(RUNTIME),embedded,report,dev]'
+	@$(PIP) -e '.[$(RUNTIME),embedded,report]'
 	@touch $@
 
-demo: install  ## Label sample tickets on a real Kafka, with nothing set up
+$(VENV)/.installed: $(VENV)/.worker
+	@echo "Installing what tests and the exporter need (once; some minutes, with PyTorch)"
+	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[$(RUNTIME),embedded,report,export,dev]'
+	@touch $@
+
+demo: install-worker  ## Label sample tickets on a real Kafka, with nothing set up
 	@$(BIN)/stream-classifier demo
 
 test: install  ## Run all tests, on a real Kafka for each of two processes: they mostly wait
@@ -66,6 +77,7 @@ wheel: install  ## Build the wheel and run its command in an environment of its 
 	build/wheel-check/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 	  "$$(ls dist/*.whl)[$(RUNTIME),embedded]"
 	cd build && wheel-check/bin/stream-classifier --version
+	cd build && wheel-check/bin/stream-classifier-export --help > /dev/null
 	cd build && wheel-check/bin/stream-classifier classify --json --labels "delivery,refund" "where is my parcel" "我要退款"
 	cd build && wheel-check/bin/stream-classifier demo --events 20 --rate 0
 

@@ -24,6 +24,10 @@ class BundleError(StreamClassifierError):
     """A model bundle is missing, incomplete, or not what its manifest says."""
 
 
+class ExportError(StreamClassifierError):
+    """A model cannot be made into a bundle, or what was made of it is not near enough to it."""
+
+
 class ModelError(StreamClassifierError):
     """The model or the device fails on texts that are known to be good: no event is to blame."""
 

