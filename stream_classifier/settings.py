@@ -191,7 +191,9 @@ class BatchSettings(_Section):
     max_wait_ms: int = Field(
         20, ge=0, le=60_000, description="How long a window may go on filling while an inference thread is idle."
     )
-    max_tokens: int = Field(512, ge=1, description="Padded tokens of one model run inside a window.")
+    max_tokens: int | None = Field(
+        None, ge=1, description="Padded tokens of one model run inside a window. `null`: 512 on a CPU, 16384 on a GPU."
+    )
     max_in_flight: int = Field(
         4096,
         ge=1,
@@ -235,9 +237,23 @@ class ModelSettings(_Section):
         description="A model of entailment that decides where the one at `model.path`, of similarity, is in doubt. "
         "`null`: none.",
     )
-    device: Literal["auto", "cpu"] = Field("auto", description="`auto` is the CPU in this version.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        description="`cuda`: NVIDIA GPUs, or an error. `auto`: these where they can be used and the bundle is in "
+        "float, else the CPU.",
+    )
+    device_ids: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (0,), min_length=1, description="Numbers of the GPUs; each gets a copy of the model."
+    )
+    device_memory_mib: int | None = Field(
+        None, ge=64, description="Memory that a copy may take on its GPU. `null`: all that there is."
+    )
     threads: int | None = Field(
-        None, ge=1, le=256, description="Inference threads. `null`: as many as this process has cores."
+        None,
+        ge=1,
+        le=256,
+        description="Inference threads. `null`: as many as this process has cores; on GPUs three for each, so that one "
+        "has the next batch when another is done.",
     )
     max_length: int | None = Field(
         None,

@@ -209,7 +209,7 @@ class RunningWorker:
         self.metrics, self.health = Metrics(), Health(time.monotonic())
         scorer = open_scorer(
             settings.model.path,
-            max_tokens=settings.batch.max_tokens,
+            max_tokens=settings.batch.max_tokens or 512,
             cascade=settings.model.cascade,
             progress=lambda _: None,
         )

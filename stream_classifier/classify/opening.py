@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypedDict
 
+from stream_classifier.classify.budget import suitable_tokens
 from stream_classifier.classify.cascade import Cascade
 from stream_classifier.classify.entailment import Entailment
 from stream_classifier.classify.scorer import Scorer
@@ -11,16 +11,16 @@ from stream_classifier.classify.similarity import Similarity
 from stream_classifier.model.bundle import read_manifest
 from stream_classifier.model.cross_encoder import CrossEncoder
 from stream_classifier.model.encoder import Encoder
-from stream_classifier.model.session import Device
+from stream_classifier.model.session import ANYWHERE, Place
 from stream_classifier.settings import CascadeSettings
 
 
 def open_scorer(
     path: Path | None,
     *,
-    device: Device = "auto",
+    place: Place = ANYWHERE,
     max_length: int | None = None,
-    max_tokens: int = 512,
+    max_tokens: int | None = None,
     label_sets_cached: int = 256,
     cascade: CascadeSettings | None = None,
     progress: Callable[[str], None] = lambda _: None,
@@ -29,9 +29,9 @@ def open_scorer(
 
     Args:
         path: The bundle's directory; None for the built-in model, which is built on first use.
-        device: Where to run.
+        place: Where to run.
         max_length: Reads no more than this many tokens of a text, special tokens included; None: all the model can.
-        max_tokens: The most padded tokens of one run of the model.
+        max_tokens: The most padded tokens of one run of the model; None: as many as suit where it runs.
         label_sets_cached: Label sets that are remembered, for as much of their work as need not be done again.
         cascade: A bundle of entailment, and when it decides over one of similarity.
         progress: Is told, in a line each, what a first build is doing.
@@ -41,16 +41,17 @@ def open_scorer(
             takes is not installed.
         UsageError: `max_length` is out of range.
     """
-    sizes: _Sizes = {"max_tokens": max_tokens, "label_sets_cached": label_sets_cached}
+
+    def entailment(bundle: Path) -> Entailment:
+        cross_encoder = CrossEncoder.open(bundle, place=place, max_length=max_length, progress=progress)
+        tokens = max_tokens or suitable_tokens(cross_encoder.device)
+        return Entailment(cross_encoder, max_tokens=tokens, label_sets_cached=label_sets_cached)
+
     if cascade is None and path is not None and read_manifest(path).task == "entailment":
-        return Entailment(CrossEncoder.open(path, device=device, max_length=max_length), **sizes)
-    similarity = Similarity(Encoder.open(path, device=device, max_length=max_length, progress=progress), **sizes)
+        return entailment(path)
+    encoder = Encoder.open(path, place=place, max_length=max_length, progress=progress)
+    tokens = max_tokens or suitable_tokens(encoder.device)
+    similarity = Similarity(encoder, max_tokens=tokens, label_sets_cached=label_sets_cached)
     if cascade is None:
         return similarity
-    entailment = Entailment(CrossEncoder.open(cascade.path, device=device, max_length=max_length), **sizes)
-    return Cascade(similarity, entailment, top_k=cascade.top_k, margin=cascade.margin)
-
-
-class _Sizes(TypedDict):
-    max_tokens: int
-    label_sets_cached: int
+    return Cascade(similarity, entailment(cascade.path), top_k=cascade.top_k, margin=cascade.margin)

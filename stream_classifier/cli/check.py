@@ -13,6 +13,7 @@ from stream_classifier.errors import SettingsError, StreamClassifierError
 from stream_classifier.kafka.clients import check_properties
 from stream_classifier.kafka.topics import Topics
 from stream_classifier.kafka.transactions import try_transactions
+from stream_classifier.model.session import Place
 from stream_classifier.settings_file import load_settings
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _model(settings: Settings) -> Iterator[str]:
     # As a worker does when it starts: nothing else would tell whether the model can be run, and reads the labels.
     scorer = open_scorer(
         settings.model.path,
-        device=settings.model.device,
+        place=Place(settings.model.device, settings.model.device_ids, settings.model.device_memory_mib),
         max_length=settings.model.max_length,
         cascade=settings.model.cascade,
         progress=lambda line: typer.echo(line, err=True),

@@ -18,10 +18,12 @@ from stream_classifier.classify.labels import choose, load_label_sets
 from stream_classifier.classify.opening import open_scorer
 from stream_classifier.cli.options import ConfigOption  # noqa: TC001 - typer reads it
 from stream_classifier.cores import available_cores
+from stream_classifier.device_metrics import DeviceMetrics
 from stream_classifier.errors import StreamClassifierError
 from stream_classifier.health import Health
 from stream_classifier.kafka.clients import check_properties
 from stream_classifier.metrics import Metrics
+from stream_classifier.model.session import Place
 from stream_classifier.observability import ObservabilityServer
 from stream_classifier.settings_file import load_settings
 from stream_classifier.worker import Worker
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from stream_classifier.settings import Settings
 
 _LEAVE_SECONDS = 5.0  # after the drain, to commit and leave the group
+_THREADS_PER_GPU = 3  # one whose batch runs, one whose batch is next, one that tokenises
 _START_SECONDS = 600.0  # the first start may have to build the embedded model
 
 
@@ -85,7 +88,7 @@ def _run(settings: Settings, label_set: LabelSet) -> None:
         log.info("starting", version=__version__, metrics=f"http://{observability.host}:{server.port}/metrics")
         scorer = open_scorer(
             settings.model.path,
-            device=settings.model.device,
+            place=Place(settings.model.device, settings.model.device_ids, settings.model.device_memory_mib),
             max_length=settings.model.max_length,
             max_tokens=settings.batch.max_tokens,
             label_sets_cached=settings.cache.label_sets,
@@ -97,8 +100,13 @@ def _run(settings: Settings, label_set: LabelSet) -> None:
         for manifest in scorer.manifests:
             metrics.model_info.labels(manifest.name, manifest.short_hash, manifest.precision, scorer.device).set(1)
         health.model = True
-        threads = settings.model.threads or available_cores()
-        log.info("model loaded", model=classifier.model, labels=label_set.identity, threads=threads)
+        gpus = () if scorer.device == "cpu" else settings.model.device_ids
+        if gpus:
+            metrics.registry.register(DeviceMetrics(gpus))
+        threads = settings.model.threads or _THREADS_PER_GPU * len(gpus) or available_cores()
+        log.info(
+            "model loaded", model=classifier.model, labels=label_set.identity, device=scorer.device, threads=threads
+        )
         running = Worker(
             settings,
             label_set,

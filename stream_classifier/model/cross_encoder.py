@@ -1,6 +1,6 @@
 """A bundle of task entailment made ready: pairs of texts in, logits out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stream_classifier.errors import BundleError, UsageError
 from stream_classifier.model.bundle import MODEL_FILE, REBUILD, TOKENIZER_FILE, Entailment, Manifest, verify
 from stream_classifier.model.pair_layout import kept
-from stream_classifier.model.session import Device, OnnxSession
+from stream_classifier.model.session import ANYWHERE, OnnxSession, Place
 from stream_classifier.model.tokenizer import PairTokenizer
 
 FEWEST_ROOM = 2
@@ -46,13 +46,21 @@ class CrossEncoder:
         self._session = session
 
     @classmethod
-    def open(cls, path: Path, *, device: Device = "auto", max_length: int | None = None) -> Self:
+    def open(
+        cls,
+        path: Path,
+        *,
+        place: Place = ANYWHERE,
+        max_length: int | None = None,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> Self:
         """Opens a bundle once each of its files has been compared with the manifest.
 
         Args:
             path: The bundle's directory.
-            device: Where to run.
+            place: Where to run.
             max_length: Reads no more than this many tokens of a pair, special tokens included; None: all the model can.
+            progress: Is told, in a line, when no GPU can be used and the CPU is taken instead.
 
         Raises:
             BundleError: The bundle is damaged or incomplete, it is not one of entailment, how its tokenizer joins a
@@ -70,7 +78,7 @@ class CrossEncoder:
         max_length = manifest.max_length if max_length is None else max_length
         if max_length < tokenizer.layout.special_tokens + FEWEST_ROOM:
             raise UsageError(f"model.max_length is {max_length}: {manifest.name} needs more for a pair of texts")
-        session = OnnxSession(path / MODEL_FILE, "logits", device=device)
+        session = OnnxSession(path / MODEL_FILE, "logits", place=place, precision=manifest.precision, progress=progress)
         if session.dimensions != manifest.dimensions:
             raise BundleError(
                 f"{path / MODEL_FILE} gives {session.dimensions} logits, its manifest says {manifest.dimensions}:"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stream_classifier.errors import BundleError, UsageError
 from stream_classifier.model.bundle import FEWEST_TOKENS, MODEL_FILE, REBUILD, TOKENIZER_FILE, Manifest, verify
 from stream_classifier.model.default import build_default, default_path, is_built
-from stream_classifier.model.session import Device, OnnxSession
+from stream_classifier.model.session import ANYWHERE, OnnxSession, Place
 from stream_classifier.model.tokenizer import BundleTokenizer, Encoded
 
 
@@ -41,7 +41,7 @@ class Encoder:
         cls,
         path: Path | None,
         *,
-        device: Device = "auto",
+        place: Place = ANYWHERE,
         max_length: int | None = None,
         progress: Callable[[str], None] = _quietly,
     ) -> Self:
@@ -51,7 +51,7 @@ class Encoder:
 
         Args:
             path: The bundle's directory; None for the built-in model, which is built on first use.
-            device: Where to run.
+            place: Where to run.
             max_length: Reads no more than this many tokens of a text, special tokens included; None: all the model can.
             progress: Is told, in a line each, what a first build is doing.
 
@@ -70,7 +70,7 @@ class Encoder:
         tokenizer = _tokenizer(
             path / TOKENIZER_FILE, manifest, manifest.max_length if max_length is None else max_length
         )
-        session = OnnxSession(path / MODEL_FILE, device=device)
+        session = OnnxSession(path / MODEL_FILE, place=place, precision=manifest.precision, progress=progress)
         if session.dimensions != manifest.dimensions:
             raise BundleError(
                 f"{path / MODEL_FILE} gives {session.dimensions} dimensions, its manifest says {manifest.dimensions}:"

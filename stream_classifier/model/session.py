@@ -1,22 +1,25 @@
 """An ONNX model in ONNX Runtime, set up for many short calls from several threads."""
 
 import ctypes
+import itertools
 import os
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_classifier.errors import BundleError, ModelError, OutOfMemoryError
-from stream_classifier.model.bundle import REBUILD, WEIGHTS_FILE
+from stream_classifier.model.bundle import REBUILD, WEIGHTS_FILE, Precision
+from stream_classifier.model.cuda import CudaSession, why_no_cuda
 
 if TYPE_CHECKING:
     import onnxruntime
 
-Device = Literal["auto", "cpu"]
+Device = Literal["auto", "cpu", "cuda"]
 
 Output = Literal["embedding", "logits"]
 """What a model gives for a row of tokens: of a text an embedding, of a pair of texts the logits of what they are."""
@@ -26,7 +29,7 @@ TYPES: Final = "token_type_ids"
 """The input that some models of pairs take beside these: which text a token is of."""
 
 _SILENT: Final = 4  # ORT's "fatal": every failure comes as an exception too, so its stderr lines would be said twice
-_OUT_OF_MEMORY: Final = re.compile(r"bad_alloc|failed to allocate memory|out of memory", re.IGNORECASE)
+_OUT_OF_MEMORY: Final = re.compile(r"bad_alloc|failed to allocate memory|out of memory|alloc_failed", re.IGNORECASE)
 _FAILED_NODE: Final = re.compile(r"while running (\w+) node\. Name:'([^']*)'")
 _M_TRIM_THRESHOLD: Final = -1  # malloc.h
 _M_MMAP_THRESHOLD: Final = -3
@@ -36,34 +39,65 @@ class RunFailedError(ModelError):
     """The model failed on these texts; perhaps on one of them, perhaps on any. Whoever holds the texts finds out."""
 
 
+class Place(NamedTuple):
+    """Where a model is to run.
+
+    Attributes:
+        device: The CPU, NVIDIA GPUs, or these if they can be used and else the CPU.
+        gpus: Their numbers; each gets a copy of the model.
+        memory_mib: The most memory that a copy may take on its GPU; None: all that there is.
+    """
+
+    device: Device = "auto"
+    gpus: tuple[int, ...] = (0,)
+    memory_mib: int | None = None
+
+
+ANYWHERE: Final = Place()
+
+
 class OnnxSession:
     """A model that turns token ids into embeddings, or into logits. Threads may share one.
 
-    One call computes on the thread that makes it: parallel calls are the parallelism, so the session has no threads of
-    its own, and nothing spins between calls.
+    On the CPU one call computes on the thread that makes it: parallel calls are the parallelism, so the session has no
+    threads of its own, and nothing spins between calls. On GPUs parallel calls keep one busy while the next batch is
+    made ready; each thread has one GPU that it always takes.
 
     Args:
         path: The model, with its external weights beside it. Both are read once: ONNX Runtime would map the weights,
             and a file that is cut short afterwards would end the process, one that is overwritten change the results.
         output: What it is to give.
-        device: Where to run; only the CPU so far.
+        place: Where to run.
+        precision: The bundle's: one with integer weights runs on the CPU only.
+        progress: Is told, in a line, when no GPU can be used and the CPU is taken instead.
 
     Attributes:
-        device: Where it runs.
+        device: Where it runs: `cpu`, or `cuda:` and the numbers of the GPUs.
         dimensions: Length of an embedding, or number of logits.
         takes_types: Whether it takes the types of tokens, too.
 
     Raises:
-        BundleError: ONNX Runtime is not installed, or the file is not a model of this form.
+        BundleError: ONNX Runtime is not installed, the file is not a model of this form, or it cannot run where it is
+            to.
         OutOfMemoryError: There is no memory to load it into.
     """
 
-    def __init__(self, path: Path, output: Output = "embedding", *, device: Device = "auto") -> None:
-        del device  # "auto" and "cpu" are the same until there is another
+    def __init__(
+        self,
+        path: Path,
+        output: Output = "embedding",
+        *,
+        place: Place = ANYWHERE,
+        precision: Precision = "fp32",
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> None:
         ort = _onnxruntime()
         _keep_freed_memory()
         try:
-            self._session = _load(ort, path)
+            self._copies = _on_gpus(ort, path, place, precision, progress)
+            self._session = self._copies[0].session if self._copies else _on_cpu(ort, path)
+        except BundleError:
+            raise
         except Exception as error:  # ORT's exceptions have no common root
             if _is_out_of_memory(error):
                 raise OutOfMemoryError(f"out of memory while loading {path}: give the process more") from error
@@ -71,7 +105,9 @@ class OnnxSession:
                 f"{path} cannot be loaded by ONNX Runtime {ort.__version__} ({type(error).__name__}): upgrade that, or"
                 f" {REBUILD}"
             ) from error
-        self.device = "cpu"
+        self.device = "cuda:" + ",".join(map(str, place.gpus)) if self._copies else "cpu"
+        self._copy_of_thread = threading.local()
+        self._next_copy = itertools.count()
         self._output = output
         self.dimensions, self.takes_types = self._checked_form(path)
 
@@ -108,12 +144,22 @@ class OnnxSession:
         if types is not None:
             inputs[TYPES] = _padded(types, mask, 0)
         try:
-            outputs: list[Any] = self._session.run([self._output], inputs)
+            numbers = self._run(inputs)
         except Exception as error:  # ORT's exceptions have no common root
             raise _translated(error, shape) from error
-        numbers: NDArray[np.float32] = outputs[0]
         if not np.isfinite(numbers).all():
             raise RunFailedError(f"the model gave numbers that are not finite for {_size(shape)}")
+        return numbers
+
+    def _run(self, inputs: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        if self._copies:
+            mine = self._copy_of_thread
+            if not hasattr(mine, "copy"):
+                mine.copy = self._copies[next(self._next_copy) % len(self._copies)]
+            on_gpu: NDArray[np.float32] = mine.copy.run(self._output, inputs)
+            return on_gpu
+        outputs: list[Any] = self._session.run([self._output], inputs)
+        numbers: NDArray[np.float32] = outputs[0]
         return numbers
 
 
@@ -123,13 +169,46 @@ def _padded(rows: Sequence[Sequence[int]], mask: NDArray[np.bool_], padding: int
     return padded
 
 
-def _load(ort: Any, path: Path) -> "onnxruntime.InferenceSession":  # noqa: ANN401 - a module
-    options = session_options()
+def _on_cpu(ort: Any, path: Path) -> "onnxruntime.InferenceSession":  # noqa: ANN401 - a module
+    return ort.InferenceSession(path.read_bytes(), _options_with_weights(path)(), providers=["CPUExecutionProvider"])
+
+
+def _on_gpus(
+    ort: Any,  # noqa: ANN401 - a module
+    path: Path,
+    place: Place,
+    precision: Precision,
+    progress: Callable[[str], None],
+) -> list[CudaSession]:
+    """A copy on each GPU; none when the CPU is wanted, or is all that there is."""
+    if place.device == "cpu":
+        return []
+    problem = why_no_cuda(ort, precision)
+    if problem is None:
+        try:
+            model, options = path.read_bytes(), _options_with_weights(path)
+            return [CudaSession(ort, model, options, gpu=gpu, memory_mib=place.memory_mib) for gpu in place.gpus]
+        except BundleError as error:
+            if place.device == "cuda":
+                raise
+            progress(f"{error}; running on the CPU")
+    elif place.device == "cuda":
+        raise BundleError(f"model.device is cuda: {problem}, or set model.device to cpu")
+    return []
+
+
+def _options_with_weights(path: Path) -> Callable[[], "onnxruntime.SessionOptions"]:
+    """Options for sessions of a model, its external weights among them: these are read once, for all copies."""
     weights = path.with_name(WEIGHTS_FILE)
-    if weights.exists():
-        content = weights.read_bytes()  # ONNX Runtime copies what it keeps of it
-        options.add_external_initializers_from_files_in_memory([WEIGHTS_FILE], [content], [len(content)])
-    return ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    content = weights.read_bytes() if weights.exists() else None
+
+    def made() -> "onnxruntime.SessionOptions":
+        options = session_options()
+        if content is not None:  # ONNX Runtime copies what it keeps of it
+            options.add_external_initializers_from_files_in_memory([WEIGHTS_FILE], [content], [len(content)])
+        return options
+
+    return made
 
 
 def session_options() -> "onnxruntime.SessionOptions":
