@@ -48,7 +48,7 @@ def test_the_same_for_pairs(tmp_path: Path) -> None:
 def test_integer_weights_are_for_the_cpu(tmp_path: Path) -> None:
     directory = tiny_bundle.build(tmp_path)
     write_manifest(directory, read_manifest(directory).model_copy(update={"precision": "int7"}))
-    with pytest.raises(BundleError, match="integer weights is for the CPU: .* --precision fp16"):
+    with pytest.raises(BundleError, match=r"integer weights is for the CPU: .* --precision fp16"):
         Encoder.open(directory, place=ON_GPU)
     assert Encoder.open(directory, place=Place("auto")).device == "cpu"
 
