@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
@@ -123,7 +123,10 @@ def test_the_gauges_tell_of_the_gpu(tmp_path: Path) -> None:
 
 def test_a_worker_labels_a_stream(bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path) -> None:
     bundle = tiny_bundle.build(tmp_path / "bundle")
-    settings = {"model": {"device": "cuda"}, "observability": {"port": 0, "log_format": "json"}}
+    settings: dict[str, dict[str, Any]] = {
+        "model": {"device": "cuda"},
+        "observability": {"port": 0, "log_format": "json"},
+    }
     stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle, partitions=2, settings=settings)
     stream.publish(*(orjson.dumps({"id": number, "text": "where is my parcel"}) for number in range(2000)))
     process = Process(stream.config, tmp_path / "worker.log")
