@@ -20,7 +20,7 @@ DELIVERY ?= at_least_once
 DATA ?= data
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-worker demo test inputs chaos soak lint format wheel bench-plumbing bench-worker bench-delivery bench-quality
+.PHONY: help install install-worker demo test inputs chaos soak gpu-check lint format wheel bench-plumbing bench-worker bench-delivery bench-quality
 
 help:  ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -59,6 +59,11 @@ chaos: install  ## Break everything, for long: make chaos SEED=7 ROUNDS=20 CHAOS
 
 soak: install  ## Watch one worker under load for an hour: make soak SECONDS=600 DELIVERY=exactly_once
 	PYTHONPATH=tests $(BIN)/python -m chaos.soak --seconds $(SECONDS) --delivery $(DELIVERY)
+
+gpu-check:  ## On a machine with an NVIDIA GPU: its tests, and how near it comes to its peak (in .venv-gpu)
+	$(MAKE) VENV=.venv-gpu RUNTIME=gpu install
+	.venv-gpu/bin/python -m pytest --gpu tests/gpu
+	.venv-gpu/bin/python benchmarks/gpu.py
 
 lint: install  ## Check style, types and import rules
 	$(BIN)/ruff check .

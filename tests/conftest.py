@@ -1,6 +1,7 @@
 """What every test can ask for."""
 
 import hashlib
+from pathlib import Path
 
 import broker
 import pytest
@@ -14,9 +15,14 @@ MODES = ("at_least_once", "exactly_once")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     broker.pytest_addoption(parser)
+    parser.addoption("--gpu", action="store_true", help="run the tests in tests/gpu, which take an NVIDIA GPU")
     parser.addoption(
         "--all-modes", action="store_true", help="run every test that has to do with delivery in both modes"
     )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if collection_path.name == "gpu" and not config.getoption("gpu") else None
 
 
 @pytest.fixture(params=MODES)
