@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from stream_classifier.kafka.embedded import tool_command
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _PATIENCE = 60.0
 _REGISTER_SECONDS = 2.0
+_MOVING = {KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS}
 TRANSACTIONS = "__transaction_state"
 
 
@@ -40,9 +41,16 @@ class Brokers:
         return int(self._admin.list_topics(timeout=30).topics[topic].partitions[partition].leader)
 
     def coordinator(self, group: str) -> int:
-        """A group's coordinator."""
-        description = self._admin.describe_consumer_groups([group], request_timeout=30)[group].result()
-        return int(description.coordinator.id)
+        """A group's coordinator, once there is one that knows it."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                description = self._admin.describe_consumer_groups([group], request_timeout=30)[group].result()
+                return int(description.coordinator.id)
+            except KafkaException as error:
+                if error.args[0].code() not in _MOVING or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
 
     def controller(self) -> int:
         """The active controller. Clients are told of any broker; Kafka's own tool knows."""
