@@ -170,7 +170,8 @@ def _padded(rows: Sequence[Sequence[int]], mask: NDArray[np.bool_], padding: int
 
 
 def _on_cpu(ort: Any, path: Path) -> "onnxruntime.InferenceSession":  # noqa: ANN401 - a module
-    return ort.InferenceSession(path.read_bytes(), _options_with_weights(path)(), providers=["CPUExecutionProvider"])
+    options = _options_with_weights(path)  # holds the weights until the session has been made
+    return ort.InferenceSession(path.read_bytes(), options(), providers=["CPUExecutionProvider"])
 
 
 def _on_gpus(
@@ -198,7 +199,11 @@ def _on_gpus(
 
 
 def _options_with_weights(path: Path) -> Callable[[], "onnxruntime.SessionOptions"]:
-    """Options for sessions of a model, its external weights among them: these are read once, for all copies."""
+    """Options for sessions of a model, its external weights among them: these are read once, for all copies.
+
+    What is returned holds the weights, which ONNX Runtime reads while it makes a session, and not after that: keep it
+    for so long.
+    """
     weights = path.with_name(WEIGHTS_FILE)
     content = weights.read_bytes() if weights.exists() else None
 
