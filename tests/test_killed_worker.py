@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from broker import MakeTopic
 
 LAUNCHER = str(Path(__file__).with_name("deadly_worker.py"))
-EVENTS = 400
+EVENTS = 160
 DEADLY = b'{"id":"deadly","text":"my parcel is a %s"}' % WORD.encode()
 
 

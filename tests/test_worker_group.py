@@ -39,7 +39,6 @@ def sources(stream: Stream) -> Counter[bytes | str | None]:
     return Counter(header(record, "classifier-source") for record in stream.labelled)
 
 
-@pytest.mark.both_modes
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_a_worker_that_joins_and_one_that_leaves_lose_and_repeat_nothing(
     protocol: str, make_stream: Any, delivery: str

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import orjson
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
-
-from stream_classifier.kafka.embedded import tool_command
 
 if TYPE_CHECKING:
     from stream_classifier.kafka.embedded import EmbeddedCluster
@@ -53,14 +50,12 @@ class Brokers:
                 time.sleep(0.2)
 
     def controller(self) -> int:
-        """The active controller. Clients are told of any broker; Kafka's own tool knows."""
-        command = tool_command(
-            "MetadataQuorumCommand", "--bootstrap-server", self.cluster.bootstrap_servers, "describe", "--status"
-        )
-        done = subprocess.run(command, check=True, capture_output=True, timeout=60, text=True)
-        found = re.search(r"LeaderId:\s+(\d+)", done.stdout)
-        assert found, done.stdout
-        return int(found.group(1))
+        """The active controller. Clients are told of any broker; each broker has written down whom it follows."""
+        state = self.cluster._state
+        assert state
+        files = state.held.path.glob("broker-*/data/__cluster_metadata-0/quorum-state")
+        quorum = max((orjson.loads(file.read_bytes()) for file in files), key=lambda each: each["leaderEpoch"])
+        return int(quorum["leaderId"])
 
     def freeze(self, broker: int) -> None:
         """Stop a broker in its tracks; its connections stay open and say nothing."""
