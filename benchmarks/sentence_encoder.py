@@ -93,8 +93,8 @@ def main() -> None:
         precisions: tuple[Precision, ...] = ("int7", "fp32")
         bundles = {precision: exported(Path(temporary), str(source), precision) for precision in precisions}
         print("round   sentence-transformers   " + "   ".join(f"{name:>6}   ratio" for name in bundles))
-        ratios: dict[str, list[float]] = {name: [] for name in bundles}
-        agree: dict[str, float] = {}
+        ratios: dict[Precision, list[float]] = {name: [] for name in bundles}
+        agree: dict[Precision, float] = {}
         for number in range(options.rounds):
             slow, expected = theirs(model, wanted)
             line = f"{number + 1:>5}   {slow:>21.0f}"
