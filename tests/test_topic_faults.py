@@ -368,7 +368,7 @@ def test_partitions_added_to_the_input_while_running(
         for partition in (1, 2):
             stream.publish(*[ticket(number) for number in range(10)], partition=partition)
         until_all_is_committed(stream, running)
-        assert running.metric("assigned_partitions") == 3
+        running.until(lambda: running.metric("assigned_partitions") == 3, "the gauge shows it")
     left = {f"{stream.input}/0/0"} if start_at == "latest" else set()
     came = [source(record) for record in stream.labelled]
     assert set(came) == published(stream) - left
