@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from stream_classifier.marks import Mark
+from stream_classifier.marks import Mark, read_mark
 from stream_classifier.poison import PoisonWatch
 
 if TYPE_CHECKING:
@@ -122,6 +122,15 @@ class Custody:
                 for partition, (offset, _) in offsets.items()
             }
         self._source.hand_over(offsets)
+
+    def handed_over(self) -> bool:
+        """Whether the group knows how far each partition is done, and that nobody has to look for a reason."""
+        marked = self._source.marked
+        return all(
+            partition in marked and not read_mark(marked[partition]).by
+            for partition, lane in self._lanes.items()
+            if lane.low_water is not None
+        )
 
     def _send(self, lanes: Iterable[Lane[Record, Outcome]], now: float) -> None:
         self._send_at = now + _AGAIN_SECONDS

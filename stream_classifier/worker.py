@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 _POLL_AT_MOST = 512
 _TOKENS_PER_EVENT = 32  # of a window's cost: so many long texts as take as long as a full window of usual ones
 _STATE_SECONDS = 0.5  # between looks at what is shown in gauges
-_LEAVE_SECONDS = 5.0  # to leave the group after a failure
+_LEAVE_SECONDS = 5.0  # to tell the group how far all is done; to leave it after a failure
+_AGAIN_SECONDS = 0.2  # before it is told again
 _LOOP_SECONDS = 30.0  # within which the loop promises to come round
 
 
@@ -141,6 +142,7 @@ class Worker:
                 self._step()
             self._log.info("draining", in_flight=self._ledger.in_flight)
             drained = self._drain(self._ledger.lanes, polling=True)
+            self._hand_over()
             self._failing = not drained
         except BaseException as error:
             self._failing = self._health.stopping = True
@@ -397,6 +399,22 @@ class Worker:
                 self._source.pause(frozenset(self._ledger.lanes))
                 self._source.poll(1, 0.005, self._clock())
         return True
+
+    def _hand_over(self) -> None:
+        """Have the group know how far all is done, before it is left.
+
+        While it rebalances it may refuse to be told, and once it is being left nobody could tell it again.
+        """
+        lanes, now = self._ledger.lanes, self._clock()
+        end = told = now
+        end += _LEAVE_SECONDS
+        while not self._custody.handed_over() and now < end:
+            if now >= told and self._delivery.settled:
+                told = now + _AGAIN_SECONDS
+                self._custody.hand_over(lanes, suspicious=False)
+            self._source.pause(frozenset(lanes))
+            self._source.poll(1, 0.01, now)
+            now = self._clock()
 
     def _is_busy_with(self, partitions: Collection[Partition]) -> bool:
         lanes = self._ledger.lanes
