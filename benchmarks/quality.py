@@ -97,6 +97,7 @@ def read(path: Path) -> Rows:
 
 def label_set(names: Sequence[str], **more: Mapping[str, object]) -> LabelSet:
     """A set; for each keyword its value by label."""
+    # (mypy cannot know which keywords these are)
     labels = tuple(Label(name, **{key: values[name] for key, values in more.items()}) for name in names)  # type: ignore[arg-type]
     return LabelSet("benchmark", 1, "single", None, labels)
 

@@ -396,8 +396,7 @@ class Worker:
             self._acknowledge(wait=0.005)
             if polling and self._delivery.broken:
                 # Perhaps since they are another's by now: a worker that was frozen learns it nowhere else.
-                self._source.pause(frozenset(self._ledger.lanes))
-                self._source.poll(1, 0.005, self._clock())
+                self._poll_for_rebalances()
         return True
 
     def _hand_over(self) -> None:
@@ -412,9 +411,12 @@ class Worker:
             if now >= told and self._delivery.settled:
                 told = now + _AGAIN_SECONDS
                 self._custody.hand_over(lanes, suspicious=False)
-            self._source.pause(frozenset(lanes))
-            self._source.poll(1, 0.01, now)
+            self._poll_for_rebalances()
             now = self._clock()
+
+    def _poll_for_rebalances(self) -> None:
+        self._source.pause(frozenset(self._ledger.lanes))
+        self._source.poll(1, 0.005, self._clock())
 
     def _is_busy_with(self, partitions: Collection[Partition]) -> bool:
         lanes = self._ledger.lanes

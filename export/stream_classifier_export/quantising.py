@@ -67,7 +67,7 @@ def quantise(model: ir.Model, ranges: Mapping[str, Range], activations: Activati
         x, weights = node.inputs[0], _weights(node)
         assert x is not None  # noqa: S101 - products() has only such
         assert x.name is not None  # noqa: S101 - an IR that was exported names all its values
-        assert weights is not None  # noqa: S101
+        assert weights is not None  # noqa: S101 - likewise, products() has only such
         if x.name not in made:
             quantised = _quantised(constants, x, ranges[x.name], activations)
             _insert(model.graph, node, quantised.nodes)

@@ -56,6 +56,7 @@ def _fold_normalisations(graph: ir.Graph) -> bool:
         epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
         deviation = x - x.mean(axis=-1, keepdims=True)
         scaled = deviation / np.sqrt(np.square(deviation).mean(axis=-1, keepdims=True) + epsilon) * gain
+        # That inputs are there, and typed, was looked at above, which mypy does not see.
         value = np.asarray(scaled + shift[0] if shift else scaled, node.inputs[0].dtype.numpy())  # type: ignore[union-attr]
         constant = ir.val(f"{node.outputs[0].name}_folded", const_value=ir.tensor(value))
         graph.register_initializer(constant)

@@ -123,7 +123,7 @@ def _download(model: str, revision: str | None, allow_pickled_weights: bool) -> 
         The directory, and the revision as a commit's hash.
     """
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - not for a directory
-    from huggingface_hub.errors import HFValidationError  # noqa: PLC0415
+    from huggingface_hub.errors import HFValidationError  # noqa: PLC0415 - likewise
 
     patterns = [*_WANTED, _PICKLED] if allow_pickled_weights else list(_WANTED)
     try:

@@ -12,7 +12,21 @@ from stream_classifier.model.bundle import read_manifest
 from stream_classifier.model.cross_encoder import CrossEncoder
 from stream_classifier.model.encoder import Encoder
 from stream_classifier.model.session import ANYWHERE, Place
-from stream_classifier.settings import CascadeSettings
+from stream_classifier.settings import CascadeSettings, Settings
+
+
+def open_configured(settings: Settings, progress: Callable[[str], None]) -> Scorer:
+    """Opens what a worker's settings name; see `open_scorer`."""
+    model = settings.model
+    return open_scorer(
+        model.path,
+        place=Place(model.device, model.device_ids, model.device_memory_mib),
+        max_length=model.max_length,
+        max_tokens=settings.batch.max_tokens,
+        label_sets_cached=settings.cache.label_sets,
+        cascade=model.cascade,
+        progress=progress,
+    )
 
 
 def open_scorer(

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stream_classifier.classify.labels import choose, load_label_sets
-from stream_classifier.classify.opening import open_scorer
+from stream_classifier.classify.opening import open_configured
 from stream_classifier.cli.options import ConfigOption  # noqa: TC001 - typer reads it
 from stream_classifier.errors import SettingsError, StreamClassifierError
 from stream_classifier.kafka.clients import check_properties
 from stream_classifier.kafka.topics import Topics
 from stream_classifier.kafka.transactions import try_transactions
-from stream_classifier.model.session import Place
 from stream_classifier.settings_file import load_settings
 
 if TYPE_CHECKING:
@@ -63,13 +62,7 @@ def _labels(settings: Settings) -> Iterator[str]:
 
 def _model(settings: Settings) -> Iterator[str]:
     # As a worker does when it starts: nothing else would tell whether the model can be run, and reads the labels.
-    scorer = open_scorer(
-        settings.model.path,
-        place=Place(settings.model.device, settings.model.device_ids, settings.model.device_memory_mib),
-        max_length=settings.model.max_length,
-        cascade=settings.model.cascade,
-        progress=lambda line: typer.echo(line, err=True),
-    )
+    scorer = open_configured(settings, lambda line: typer.echo(line, err=True))
     try:
         label_set = choose(load_label_sets(settings.labels.path), settings.labels.use)
     except SettingsError:

@@ -15,7 +15,7 @@ import typer
 from stream_classifier import __version__, logs
 from stream_classifier.classify.classifier import Classifier
 from stream_classifier.classify.labels import choose, load_label_sets
-from stream_classifier.classify.opening import open_scorer
+from stream_classifier.classify.opening import open_configured
 from stream_classifier.cli.options import ConfigOption  # noqa: TC001 - typer reads it
 from stream_classifier.cores import available_cores
 from stream_classifier.device_metrics import DeviceMetrics
@@ -23,7 +23,6 @@ from stream_classifier.errors import StreamClassifierError
 from stream_classifier.health import Health
 from stream_classifier.kafka.clients import check_properties
 from stream_classifier.metrics import Metrics
-from stream_classifier.model.session import Place
 from stream_classifier.observability import ObservabilityServer
 from stream_classifier.settings_file import load_settings
 from stream_classifier.worker import Worker
@@ -86,15 +85,7 @@ def _run(settings: Settings, label_set: LabelSet) -> None:
     observability = settings.observability
     with ObservabilityServer(observability.host, observability.port, metrics, health, time.monotonic) as server:
         log.info("starting", version=__version__, metrics=f"http://{observability.host}:{server.port}/metrics")
-        scorer = open_scorer(
-            settings.model.path,
-            place=Place(settings.model.device, settings.model.device_ids, settings.model.device_memory_mib),
-            max_length=settings.model.max_length,
-            max_tokens=settings.batch.max_tokens,
-            label_sets_cached=settings.cache.label_sets,
-            cascade=settings.model.cascade,
-            progress=lambda line: log.info("model", progress=line),
-        )
+        scorer = open_configured(settings, lambda line: log.info("model", progress=line))
         classifier = Classifier(scorer, top_k=settings.output.top_k, results_cached=settings.cache.results)
         classifier.prepare([label_set])
         for manifest in scorer.manifests:
