@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import tiny_bundle
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
@@ -59,6 +60,31 @@ def test_a_worker_that_will_work(
     config = write_config(tmp_path, bootstrap_servers, topics, model={"path": str(bundle)})
     assert run(["check", "--config", str(config)]) == 0
     assert found(capsys) == ["ok       settings", "ok       labels", "ok       model", "ok       kafka"]
+
+
+def test_a_coordinator_that_moves_is_asked_again(
+    tmp_path: Path,
+    bootstrap_servers: str,
+    topics: Topics,
+    bundle: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    describe = AdminClient.describe_consumer_groups
+    refusals = [KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS]
+
+    def moving(self: AdminClient, groups: list[str], **options: Any) -> dict[str, Future[Any]]:
+        if not refusals:
+            return describe(self, groups, **options)
+        answer: Future[Any] = Future()
+        answer.set_exception(KafkaException(KafkaError(refusals.pop())))
+        return dict.fromkeys(groups, answer)
+
+    monkeypatch.setattr(AdminClient, "describe_consumer_groups", moving)
+    config = write_config(tmp_path, bootstrap_servers, topics, model={"path": str(bundle)})
+    assert run(["check", "--config", str(config)]) == 0
+    assert not refusals
+    assert found(capsys)[3:] == ["ok       kafka"]
 
 
 def test_each_missing_topic_is_named(

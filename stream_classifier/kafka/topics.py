@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 _COPIES = 3  # of each partition, where there are so many brokers
 _ATTEMPT_SECONDS = 0.5
+_PAUSE_SECONDS = 0.2
+# A group's coordinator is about to be another broker, or has yet to read what it has to know: the client gives up at
+# once, and the next question is answered.
+_COORDINATOR_MOVES = frozenset(
+    {ClientError.NOT_COORDINATOR, ClientError.COORDINATOR_NOT_AVAILABLE, ClientError.COORDINATOR_LOAD_IN_PROGRESS}
+)
 
 
 class TopicState(NamedTuple):
@@ -230,13 +236,20 @@ class Topics:
         """What this principal may do with a consumer group; None when the broker does not say.
 
         Raises:
-            KafkaError: The group must not be seen.
+            KafkaError: The group must not be seen, or had no coordinator for as long as a broker has to answer.
         """
-        futures = self._admin.describe_consumer_groups(
-            [group], include_authorized_operations=True, request_timeout=self._patience
-        )
-        found = call(f"group {group}", futures[group].result)
-        operations = found.authorized_operations
+        end = time.monotonic() + self._patience
+        while True:
+            futures = self._admin.describe_consumer_groups(
+                [group], include_authorized_operations=True, request_timeout=self._patience
+            )
+            try:
+                operations = futures[group].result().authorized_operations
+                break
+            except KafkaException as error:
+                if error.args[0].code() not in _COORDINATOR_MOVES or time.monotonic() >= end:
+                    raise failure(error.args[0], f"group {group}") from None
+            time.sleep(_PAUSE_SECONDS)
         return None if operations is None else frozenset(admin.AclOperation(item).name for item in operations)
 
     def create(self, topics: Collection[NewTopic]) -> dict[str, bool]:
