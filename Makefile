@@ -42,7 +42,7 @@ $(VENV)/.worker: pyproject.toml constraints.txt
 
 $(VENV)/.installed: $(VENV)/.worker
 	@echo "Installing what tests and the exporter need (once; some minutes, with PyTorch)"
-	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[$(RUNTIME),embedded,report,export,dev]'
+	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[$(RUNTIME),embedded,report,export,otel,schema-registry,docs,dev]'
 	@touch $@
 
 demo: install-worker  ## Label sample tickets on a real Kafka, with nothing set up
