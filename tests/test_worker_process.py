@@ -89,12 +89,12 @@ def console_consumer(stream: Stream) -> list[tuple[str, bytes, bytes]]:
 def test_nothing_is_lost_when_one_of_two_workers_is_killed(
     make_stream: Any, start: Callable[[Stream], Process]
 ) -> None:
-    """Given two workers in the middle of 20,000 events, when one is killed with -9, then the other labels the rest.
+    """Given two workers in the middle of 8,000 events, when one is killed with -9, then the other labels the rest.
 
     Every event comes out at least once, and each partition's events in order, but for one step back where the survivor
     took over from the last commit.
     """
-    events = 20_000
+    events = 8_000
     settings = {
         "kafka": {"commit_interval_ms": 200, "consumer": {"session.timeout.ms": 6000, "heartbeat.interval.ms": 500}},
         "batch": {"max_events": 16, "max_in_flight": 64},
