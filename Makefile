@@ -20,7 +20,7 @@ DELIVERY ?= at_least_once
 DATA ?= data
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-worker demo test inputs chaos soak gpu-check lint format wheel bench-plumbing bench-worker bench-delivery bench-quality
+.PHONY: help install install-worker demo test inputs chaos soak gpu-check tools lint format wheel bench-plumbing bench-worker bench-delivery bench-quality
 
 help:  ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -70,6 +70,16 @@ lint: install  ## Check style, types and import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+TOOLS := build/tools
+
+tools: $(TOOLS)/kustomize $(TOOLS)/actionlint  ## Build what manifests and workflows are checked with (takes Go)
+
+$(TOOLS)/kustomize: PACKAGE := sigs.k8s.io/kustomize/kustomize/v5@v5.7.1
+$(TOOLS)/actionlint: PACKAGE := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+$(TOOLS)/%:
+	@command -v go > /dev/null || { echo "$* is built with Go, which is not here: install Go, or $* itself"; exit 1; }
+	GOBIN=$(CURDIR)/$(TOOLS) go install $(PACKAGE)
 
 format: install  ## Format the code
 	$(BIN)/ruff format .

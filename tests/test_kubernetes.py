@@ -199,9 +199,7 @@ def status(port: int, path: str) -> int:
             return error.code
 
 
-def test_only_a_loop_that_stands_still_restarts_a_worker(
-    objects: list[Manifest], pages: tuple[Health, int]
-) -> None:
+def test_only_a_loop_that_stands_still_restarts_a_worker(objects: list[Manifest], pages: tuple[Health, int]) -> None:
     worker, (health, port) = container(objects), pages
     paths = {kind: worker[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")}
     assert {worker[f"{kind}Probe"]["httpGet"]["port"] for kind in paths} == {"metrics"}
@@ -338,7 +336,6 @@ def test_a_worker_on_a_gpu_gets_one_and_takes_no_cpu_instead(tmp_path: Path) -> 
     assert container(objects)["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert [toleration["key"] for toleration in pod(objects)["tolerations"]] == ["nvidia.com/gpu"]
     assert taken.model.device == "cuda"
-    assert taken.model.path is not None
     assert taken.model.threads is None  # as many as a GPU is to have
     assert taken.batch.max_in_flight >= 2 * 3 * taken.batch.max_events
     # It starts when an old one has gone, as there may be no second GPU for it.
