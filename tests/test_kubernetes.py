@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
-import yaml
 from manifests import MANIFESTS, ROOT, Manifest, build, one, validate, validate_trigger
 
 from stream_classifier import __version__
@@ -295,8 +294,9 @@ def test_the_example_labels_are_the_ones_of_the_other_examples() -> None:
     assert (MANIFESTS / "base/labels.yaml").read_bytes() == (ROOT / "config/labels/support.yaml").read_bytes()
 
 
-def test_keda_reads_the_lag_of_this_group_on_this_topic(tmp_path: Path) -> None:
-    objects = build(KEDA)
+@pytest.mark.parametrize("overlay", ["keda", "mine"])
+def test_keda_reads_the_lag_of_this_group_on_this_topic(overlay: str, with_page: Path, tmp_path: Path) -> None:
+    objects = build(with_page / overlay)
     taken = settings(objects, tmp_path)
     scaled = one(objects, "ScaledObject")["spec"]
     (trigger,) = scaled["triggers"]
@@ -307,6 +307,20 @@ def test_keda_reads_the_lag_of_this_group_on_this_topic(tmp_path: Path) -> None:
     assert metadata["offsetResetPolicy"] == taken.input.start_at
     assert scaled["scaleTargetRef"]["name"] == workload(objects)["metadata"]["name"]
     assert scaled["minReplicaCount"] == 0
+
+
+def test_keda_shows_kafka_the_same_credentials_as_the_workers(with_page: Path, tmp_path: Path) -> None:
+    objects = build(with_page / "mine")
+    client = settings(objects, tmp_path).kafka.client
+    (trigger,) = one(objects, "ScaledObject")["spec"]["triggers"]
+    assert (client["security.protocol"], trigger["metadata"]["tls"]) == ("SASL_SSL", "enable")
+    assert (client["sasl.mechanism"], trigger["metadata"]["sasl"]) == ("SCRAM-SHA-512", "scram_sha512")
+    shown = one(objects, "TriggerAuthentication")
+    assert trigger["authenticationRef"]["name"] == shown["metadata"]["name"]
+    (secret,) = (volume["secret"]["secretName"] for volume in pod(objects)["volumes"] if "secret" in volume)
+    assert {reference["name"] for reference in shown["spec"]["secretTargetRef"]} == {secret}
+    keys = set(re.findall(r"--from-(?:literal|file)=([\w.]+)", PAGE))
+    assert {reference["key"] for reference in shown["spec"]["secretTargetRef"]} == keys
 
 
 def test_keda_starts_no_more_workers_than_there_are_partitions() -> None:
@@ -350,7 +364,13 @@ def test_a_worker_on_cpus_has_a_thread_for_each_core_that_it_asks_for(tmp_path: 
     assert "cpu" not in resources["limits"]
 
 
-def test_the_files_of_the_page_build_on_what_is_here() -> None:
-    kinds = [yaml.safe_load(text) for path, text in FILES if path.endswith("kustomization.yaml")]
-    assert len(kinds) == len(OVERLAYS)
-    assert all("../../base" in one["resources"] for one in kinds)
+def test_the_example_for_exactly_once_has_names_that_stay(with_page: Path, tmp_path: Path) -> None:
+    objects = build(with_page / "steady")
+    taken = settings(objects, tmp_path)
+    assert taken.delivery == "exactly_once"
+    assert taken.kafka.instance_id == "stream-classifier-0"
+    assert workload(objects)["kind"] == "StatefulSet"
+    assert workload(objects)["spec"]["serviceName"] == one(objects, "Service")["metadata"]["name"]
+    # A Deployment's pods never come back under their names, for which the group would wait.
+    for directory in (BASE, GPU, KEDA):
+        assert settings(build(directory), tmp_path / directory.name).kafka.instance_id is None
