@@ -89,7 +89,7 @@ def cost_at(classifier: Classifier, labels: LabelSet, texts: list[str], seconds:
     """CPU time for a text, in ms: the median of runs of a window that take so many seconds together."""
     window = [Request(text, labels) for text in texts]
     classifier.classify(window)
-    runs = []
+    runs: list[float] = []
     end = time.perf_counter() + seconds
     while not runs or time.perf_counter() < end:
         begin = time.process_time()
