@@ -28,7 +28,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import orjson
@@ -42,6 +42,9 @@ from stream_classifier.classify.opening import open_scorer
 from stream_classifier.kafka.embedded import EmbeddedCluster
 from stream_classifier.model.encoder import Encoder
 from stream_classifier.samples import label_set_path, load_samples
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LENGTHS = (8, 16, 32, 64, 128, 256, 512)
 _LABELLED = "stream_classifier_events_labelled_total"
@@ -176,20 +179,23 @@ def measure_worker(cores: int, events: int, port: int) -> None:
         with subprocess.Popen(command) as process:  # noqa: S603 - ours
             worker = psutil.Process(process.pid)
 
-            def until(path: str) -> float:
-                while answers(port, path) is None:
+            def until(condition: Callable[[], object]) -> float:
+                while not condition():
+                    if process.poll() is not None:
+                        sys.exit("the worker ended; its log says why")
                     time.sleep(0.05)
                 return time.perf_counter() - begin
 
-            ready = until("/readyz")
-            while not labelled(port):
-                time.sleep(0.05)
-            first = time.perf_counter() - begin
+            ready = until(lambda: answers(port, "/readyz"))
+            first = until(lambda: labelled(port))
             cpu, before, clock = sum(worker.cpu_times()[:2]), labelled(port), time.perf_counter()
-            most = 0
-            while labelled(port) < 0.8 * events:
-                most = max(most, worker.memory_info().rss)
-                time.sleep(0.2)
+            memory = []
+
+            def mostly_labelled() -> bool:
+                memory.append(worker.memory_info().rss)
+                return labelled(port) >= 0.8 * events  # so that it is told to stop while there is work
+
+            until(mostly_labelled)
             done, seconds = labelled(port) - before, time.perf_counter() - clock
             used = sum(worker.cpu_times()[:2]) - cpu
             told = time.perf_counter()
@@ -200,7 +206,7 @@ def measure_worker(cores: int, events: int, port: int) -> None:
     print(f"worker, {cores} inference threads, {events:,} events of {statistics.mean(tokens):.0f} tokens in the mean:")
     print(f"  {ready:.1f} s until ready, {first:.1f} s until the first label, {left:.1f} s from SIGTERM to its end")
     print(f"  {1000 * used / done:.2f} CPU ms an event, all included; {done / seconds:,.0f} events/s by the clock")
-    print(f"  {most / 2**20:.0f} MiB of memory at most")
+    print(f"  {max(memory) / 2**20:.0f} MiB of memory at most")
 
 
 # The plan -------------------------------------------------------------------------------------------------------------
