@@ -20,7 +20,7 @@ DELIVERY ?= at_least_once
 DATA ?= data
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-worker demo test inputs chaos soak gpu-check tools lint format wheel bench-plumbing bench-worker bench-delivery bench-quality
+.PHONY: help install install-worker demo test inputs chaos soak gpu-check tools lint format wheel docs docs-serve bench-plumbing bench-worker bench-delivery bench-tuning bench-quality
 
 help:  ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -96,6 +96,12 @@ wheel: install  ## Build the wheel and run its command in an environment of its 
 	cd build && wheel-check/bin/stream-classifier classify --json --labels "delivery,refund" "where is my parcel" "我要退款"
 	cd build && wheel-check/bin/stream-classifier demo --events 20 --rate 0
 
+docs: install  ## Build the documentation into build/site; a warning fails
+	$(BIN)/mkdocs build --strict --quiet
+
+docs-serve: install  ## Show the documentation at http://127.0.0.1:8000, and each change of it
+	$(BIN)/mkdocs serve
+
 bench-plumbing: install  ## Measure the worker around a null model against a bare loop
 	$(BIN)/python benchmarks/plumbing.py
 
@@ -104,6 +110,9 @@ bench-worker: install  ## Measure the worker end to end against the same model i
 
 bench-delivery: install  ## Measure exactly_once against at_least_once, with a null model
 	$(BIN)/python benchmarks/delivery_modes.py
+
+bench-tuning: install  ## Measure what single settings do to throughput and latency
+	$(BIN)/python benchmarks/tuning.py
 
 bench-quality: install  ## Measure how good the labels are: make bench-quality DATA=DIR
 	$(BIN)/python benchmarks/quality.py $(DATA)

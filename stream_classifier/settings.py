@@ -1,6 +1,6 @@
 """The one settings schema: frozen, documented, and refusing what it does not know.
 
-The table of settings in the README is generated from this file and checked by a test, so a description here is
+The table in docs/configuration.md is generated from this file and checked by a test, so a description here is
 documentation. `settings_file` reads a file and the environment into it.
 """
 
