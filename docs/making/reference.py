@@ -7,19 +7,22 @@ A test compares the pages with what this would write.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import typer
 from typer.testing import CliRunner
 
 from stream_classifier import cli
 from stream_classifier.metric_catalogue import catalogue
 from stream_classifier.settings_reference import table as settings
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 DOCS = Path(__file__).parents[1]
 BEGIN, END = "<!-- written by `python docs/making/reference.py`: begin -->", "<!-- end -->"
-_GROUPS = {"dead-letters": ("list", "show", "redrive"), "model": ("show", "verify", "build"), "topics": ("create",)}
-_WIDTH = "100"
+_WIDTH = 100
 
 
 def metrics() -> str:
@@ -41,15 +44,21 @@ def metrics() -> str:
 
 def commands() -> str:
     """What `--help` shows of each command."""
-    names = [name for command in cli._COMMANDS for name in ([command, each] for each in _GROUPS.get(command, ("",)))]
-    os.environ["TERMINAL_WIDTH"] = _WIDTH
     parts = []
-    for words in names:
-        arguments = [word for word in words if word]
-        shown = CliRunner().invoke(cli.app, [*arguments, "--help"], prog_name="stream-classifier", terminal_width=100)
-        name = " ".join(arguments)
-        parts += [f"### {name}", "", "```text", shown.output.rstrip(), "```", ""]
+    for words in _commands(typer.main.get_command(cli.app), ()):
+        shown = CliRunner().invoke(cli.app, [*words, "--help"], prog_name="stream-classifier", terminal_width=_WIDTH)
+        parts += [f"### {' '.join(words)}", "", "```text", shown.output.rstrip(), "```", ""]
     return "\n".join(parts).rstrip()
+
+
+def _commands(command: Any, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:  # noqa: ANN401 - a class of typer's inside
+    """The words of each command below this one; of a group of commands those of its members."""
+    if not hasattr(command, "list_commands"):
+        yield words
+        return
+    context = typer.Context(command)
+    for name in command.list_commands(context):
+        yield from _commands(command.get_command(context, name), (*words, name))
 
 
 PAGES = {"configuration.md": settings, "metrics.md": metrics, "commands.md": commands}
