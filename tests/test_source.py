@@ -6,7 +6,9 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from confluent_kafka import KafkaError as ClientError
 
+from stream_classifier.kafka.clients import failure
 from stream_classifier.kafka.source import Source
 from stream_classifier.settings import InputSettings, KafkaSettings
 
@@ -58,3 +60,13 @@ def test_a_client_that_is_closed_while_it_joins_its_group_does_not_wait(
         source.close()
         assert time.monotonic() - begun < 20
         assert not assignment.partitions
+
+
+def test_who_changes_the_protocol_while_others_of_the_group_run_is_told_to_stop_them_first() -> None:
+    """Given the answer of a broker (4.3.1) whose group has members with the classic protocol, then it says what is."""
+    answer = ClientError(
+        ClientError._FATAL,
+        "Fatal error: Broker: The group id does not exist: ConsumerGroupHeartbeat fatal error: Broker: The group id "
+        "does not exist",
+    )
+    assert str(failure(answer, "consuming")).endswith("; stop all of them, then start with consumer")

@@ -51,6 +51,9 @@ _ADVICE = {
     ClientError.INCONSISTENT_GROUP_PROTOCOL: "the group's other members use another protocol or assignor",
 }
 
+# How a broker answers a member of KIP-848's protocol in a group whose members speak the classic one.
+_CLASSIC_GROUP = ClientError(ClientError.GROUP_ID_NOT_FOUND).str()
+
 
 def common_properties(settings: KafkaSettings) -> Properties:
     """What every client gets."""
@@ -170,6 +173,8 @@ def failure(error: ClientError, doing: str) -> KafkaError:
     advice = _ADVICE.get(error.code(), "look at the broker's log")
     if error.fatal() and error.code() == ClientError._FATAL:  # noqa: SLF001 - librdkafka's names for its own codes
         advice = "the client gave up for good"
+    if _CLASSIC_GROUP in error.str():
+        advice = "others of this group have kafka.group_protocol: classic; stop all of them, then start with consumer"
     if (known := distrust(error)) is not None:
         advice = known.advice
     text = re.sub(r" \(after \d+ms in state \w+\)$", "", error.str())
