@@ -12,10 +12,12 @@ from contextlib import ExitStack
 from functools import cache
 from typing import TYPE_CHECKING, Any, get_args
 
+import orjson
 import pytest
 import yaml
 from documented import PATIENCE, ROOT, Background, blocks, environment, run
 
+from stream_classifier.classify.classification import Classification
 from stream_classifier.events.refusal import Code
 from stream_classifier.kafka.embedded import tool_command
 from stream_classifier.metric_catalogue import catalogue
@@ -159,8 +161,17 @@ def test_examples_of_settings_are_settings(text: str, tmp_path: Path) -> None:
                 assert {f"{section}.{key}" for key in keys} <= set(setting_names())
         if document.keys() >= {"kafka", "input", "output", "dead_letter", "labels"}:
             file = tmp_path / "worker.yaml"
-            file.write_text(example, encoding="utf-8")
+            file.write_text(re.sub(r"\{file: [^}]+\}", "secret", example), encoding="utf-8")  # there is no such file
             load_settings(file)
+
+
+def test_headers_and_members_are_those_of_the_code_and_all_of_them() -> None:
+    code = "".join(path.read_text(encoding="utf-8") for path in SOURCES.rglob("*.py"))
+    pages = page("events.md") + page("dead-letters.md")
+    assert set(re.findall(r"`(classifier-[a-z0-9-]+)`", pages)) == set(re.findall(r'"(classifier-[a-z0-9-]+)"', code))
+    table = page("events.md").partition("| member | what it holds |")[2].partition("\n\n")[0]
+    whole = Classification("a", 1.0, (("a", 1.0),), "s@1", "m@0", truncated=False, decided_by="entailment")
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(orjson.loads(whole.encoded))
 
 
 def test_variables_of_the_page_are_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
