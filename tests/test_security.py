@@ -53,6 +53,7 @@ USERS = {
         "lacks_dead_letter",
         "lacks_group",
         "lacks_sight",
+        "redriver",
     )
 }
 WRONG = "a-wrong-secret-5528"
@@ -511,6 +512,34 @@ def test_a_worker_outlives_a_token_endpoint_that_is_away(secured: SecuredCluster
 
 
 # Rights ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_rights_of_the_page_are_enough_to_redrive(
+    secured: SecuredCluster, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Given a principal with the rights that the page names for dead letters, then it does all three with them."""
+    names = secured.make_stream()
+    rows = re.findall(r"^\| `(dead-letters \w+)[^|]*\| ([^|]+) \| (`[^|]+`) \|$", PAGE, re.MULTILINE)
+    assert len(rows) == 4
+    topics = {"`dead_letter.topic`": names.dead_letter, "each of `input.topics` that events go back to": names.input}
+    rights = [
+        (ResourceType.TOPIC, topics[resource], AclOperation[right])
+        for _, resource, operations in rows
+        if resource in topics
+        for right in re.findall(r"`(\w+)`", operations)
+    ]
+    rights.append((ResourceType.TRANSACTIONAL_ID, f"{names.dead_letter}.redrive", AclOperation.WRITE))
+    secured.allow("redriver", dict.fromkeys(rights))
+    producer = Producer(secured.all_rights)
+    headers = [("classifier-error-code", b"text_missing"), ("classifier-source", f"{names.input}/0/0".encode())]
+    producer.produce(names.dead_letter, b"{}", headers=headers)
+    assert producer.flush(PATIENCE) == 0
+
+    config = str(configure(tmp_path, secured, bundle, Setup("plain", "SASL", as_user("redriver")), names))
+    for arguments in (["list"], ["show", "0/0"], ["redrive", "--yes"]):
+        status = cli.run(["dead-letters", arguments[0], "--config", config, *arguments[1:]])
+        assert status == 0, capsys.readouterr().err
+    assert "redriven: 1" in capsys.readouterr().out
 
 
 def test_exactly_the_rights_of_the_page_are_enough(
