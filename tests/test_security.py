@@ -531,7 +531,8 @@ def test_the_rights_of_the_page_are_enough_to_redrive(
     rights.append((ResourceType.TRANSACTIONAL_ID, f"{names.dead_letter}.redrive", AclOperation.WRITE))
     secured.allow("redriver", dict.fromkeys(rights))
     producer = Producer(secured.all_rights)
-    headers = [("classifier-error-code", b"text_missing"), ("classifier-source", f"{names.input}/0/0".encode())]
+    source = f"{names.input}/0/0".encode()
+    headers: dict[str, str | bytes | None] = {"classifier-error-code": b"text_missing", "classifier-source": source}
     producer.produce(names.dead_letter, b"{}", headers=headers)
     assert producer.flush(PATIENCE) == 0
 
