@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import subprocess
 import sys
@@ -31,13 +32,15 @@ from stream_classifier.events.outgoing import TopicLimits, record_bytes
 from stream_classifier.events.record import Record
 from stream_classifier.events.refusal import Refusal
 from stream_classifier.ledger import Entry, Lane, Partition
+from stream_classifier.logs import logger
 from stream_classifier.settings import Settings
 from stream_classifier.spans import Spans
+from stream_classifier.sparse_log import SparseHandler
 from stream_classifier.tracing import Untraced
 from stream_classifier.windows import estimated_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from broker import MakeTopic
@@ -53,6 +56,14 @@ UNSAMPLED = f"00-{TRACE}-{PARENT}-00".encode()
 INVALID = b"00-not-a-context"
 STATE, BAGGAGE = ("tracestate", b"vendor=1,other=2"), ("baggage", b"tenant=7")
 A_USERS_WORD = "xyzzy"
+_OUTCOME = "stream_classifier.outcome"
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_other_tests() -> Iterator[None]:
+    """A command configures them for the whole process, and holds on to the standard error of one test."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -96,7 +107,23 @@ def linked(span: ReadableSpan) -> set[int]:
 
 def span_id(span: ReadableSpan) -> int:
     assert span.context is not None
-    return span.context.span_id
+    return int(span.context.span_id)
+
+
+def parent_id(span: ReadableSpan) -> int | None:
+    return None if span.parent is None else int(span.parent.span_id)
+
+
+def times(span: ReadableSpan) -> tuple[int, int]:
+    assert span.start_time is not None
+    assert span.end_time is not None
+    return span.start_time, span.end_time
+
+
+def told(span: ReadableSpan, *names: str) -> tuple[Any, ...]:
+    """Values of a span's attributes; the names without `messaging.`, where they have it."""
+    attributes = span.attributes or {}
+    return tuple(attributes.get(name, attributes.get(f"messaging.{name}")) for name in names)
 
 
 # Without spans --------------------------------------------------------------------------------------------------------
@@ -134,7 +161,7 @@ def test_without_tracing_opentelemetry_is_not_even_imported() -> None:
 
 @pytest.mark.both_modes
 def test_the_spans_of_a_run(make_stream: Any, delivery: str, exporter: InMemorySpanExporter) -> None:
-    """Given events with every kind of context, then those that are sampled are followed, and the others as they were."""
+    """Given events with every kind of context, then the sampled ones are followed, and the others stay as they are."""
     stream = make_stream(delivery=delivery)
     stream.publish(
         ticket(f"parcel {A_USERS_WORD}"), key=A_USERS_WORD.encode(), headers=[("traceparent", SAMPLED), STATE, BAGGAGE]
@@ -165,58 +192,45 @@ def test_the_spans_of_a_run(make_stream: Any, delivery: str, exporter: InMemoryS
         assert process.parent is not None
         assert (format_trace_id(process.parent.trace_id), format_span_id(process.parent.span_id)) == (TRACE, PARENT)
         assert process.parent.trace_state.to_header() == "vendor=1,other=2"
-        assert process.attributes is not None
-        assert process.attributes["messaging.kafka.offset"] == offset
-        assert process.attributes["messaging.destination.partition.id"] == "0"
-        assert process.attributes["messaging.consumer.group.name"] == stream.group
-        assert process.attributes["messaging.operation.type"] == "process"
-        assert send.kind is SpanKind.PRODUCER
-        assert send.parent is not None
-        assert send.parent.span_id == span_id(process)
-        assert send.attributes is not None
-        assert send.attributes["messaging.operation.type"] == "send"
-        assert send.start_time is not None
-        assert process.start_time is not None
-        assert process.end_time is not None
-        assert process.start_time <= send.start_time <= process.end_time
-        assert send.end_time is not None
-        assert send.end_time <= process.end_time
-    assert first.attributes is not None
-    assert second.attributes is not None
-    assert (first.status.status_code, first.attributes["stream_classifier.outcome"]) == (StatusCode.UNSET, "labelled")
+        assert told(process, "operation.type", "kafka.offset", "destination.partition.id", "consumer.group.name") == (
+            "process",
+            offset,
+            "0",
+            stream.group,
+        )
+        assert (send.kind, parent_id(send), *told(send, "operation.type")) == (
+            SpanKind.PRODUCER,
+            span_id(process),
+            "send",
+        )
+        begin, end = times(process)
+        assert begin <= times(send)[0] <= times(send)[1] <= end
+    assert (first.status.status_code, *told(first, _OUTCOME, "error.type")) == (StatusCode.UNSET, "labelled", None)
     assert (second.status.status_code, second.status.description) == (StatusCode.ERROR, None)
-    assert (second.attributes["error.type"], second.attributes["stream_classifier.outcome"]) == (
-        "text_not_a_string",
-        "dead_letter",
-    )
+    assert told(second, _OUTCOME, "error.type") == ("dead_letter", "text_not_a_string")
+    batches = [span for span in spans if span not in {first, second, sent, put_aside}]
+    assert_batches_are_linked(batches, first, second, f"poll {stream.input}")
+    assert all(A_USERS_WORD not in span.to_json() and not span.events for span in spans)
 
-    polls = named(spans, f"poll {stream.input}")
+
+def assert_batches_are_linked(
+    batches: list[ReadableSpan], first: ReadableSpan, second: ReadableSpan, poll_name: str
+) -> None:
+    polls, commits = named(batches, poll_name), named(batches, "commit")
+    (window,), (inference,) = named(batches, "window"), named(batches, "inference")
+    assert len(batches) == len(polls) + 2 + len(commits)
     assert {span_id(poll) for poll in polls} <= linked(first) | linked(second)
     for poll in polls:
-        assert (poll.kind, poll.parent) == (SpanKind.CLIENT, None)
-        assert linked(poll) == {int(PARENT, 16)}
-        assert poll.attributes is not None
-        assert poll.attributes["messaging.operation.type"] == "receive"
-        assert poll.attributes["messaging.system"] == "kafka"
-
-    (window,), (inference,) = named(spans, "window"), named(spans, "inference")
+        assert (poll.kind, poll.parent, linked(poll)) == (SpanKind.CLIENT, None, {int(PARENT, 16)})
+        assert told(poll, "operation.type", "system") == ("receive", "kafka")
     assert (window.parent, linked(window)) == (None, {span_id(first)})
     assert span_id(window) in linked(first)
-    assert inference.parent is not None
-    assert inference.parent.span_id == span_id(window)
-    assert window.start_time is not None
-    assert inference.start_time is not None
-    assert window.start_time <= inference.start_time
-
-    commits = named(spans, "commit")
-    assert set().union(*(linked(commit) for commit in commits)) == {span_id(first), span_id(second)}
+    assert parent_id(inference) == span_id(window)
+    assert times(window)[0] <= times(inference)[0] <= times(inference)[1] <= times(window)[1]
+    assert set().union(*map(linked, commits)) == {span_id(first), span_id(second)}
     for commit in commits:
         assert (commit.kind, commit.parent, commit.status.status_code) == (SpanKind.CLIENT, None, StatusCode.UNSET)
-        assert commit.attributes is not None
-        assert commit.attributes["messaging.operation.type"] == "settle"
-
-    assert len(spans) == 4 + len(polls) + 2 + len(commits)
-    assert all(A_USERS_WORD not in span.to_json() and not span.events for span in spans)
+        assert told(commit, "operation.type") == ("settle",)
 
 
 def test_a_trace_begins_with_a_share_of_those_without_a_context(
@@ -238,7 +252,8 @@ class FailingClassifier:
     def cost(self, request: Request) -> float:
         return estimated_tokens(request.text)
 
-    def classify(self, requests: Any) -> Classified:
+    def classify(self, requests: Sequence[Request]) -> Classified:
+        del requests
         raise RuntimeError(A_USERS_WORD)
 
 
@@ -255,11 +270,9 @@ def test_a_window_that_fails_is_told_by_the_kind_of_its_error_and_with_its_ids(
     spans = exporter.get_finished_spans()
     (window,), (inference,) = named(spans, "window"), named(spans, "inference")
     for span in (window, inference):
-        assert span.attributes is not None
-        assert (span.attributes["error.type"], span.status.status_code) == ("RuntimeError", StatusCode.ERROR)
+        assert (*told(span, "error.type"), span.status.status_code) == ("RuntimeError", StatusCode.ERROR)
     (process,) = named(spans, f"process {stream.input}")
-    assert process.attributes is not None
-    assert process.attributes["stream_classifier.outcome"] == "let_go"
+    assert told(process, _OUTCOME) == ("let_go",)
     (line,) = (line for line in lines if line["event"] == "a window failed")
     assert window.context is not None
     assert line["trace_id"] == format_trace_id(window.context.trace_id)
@@ -318,14 +331,11 @@ def test_each_attempt_to_send_is_a_span_and_the_last_one_is_what_the_record_name
     spans.acknowledged([entry])
     spans.committed(1)
     failed, sent = named(exporter.get_finished_spans(), "send out")
-    assert failed.attributes is not None
-    assert sent.attributes is not None
-    assert (failed.attributes["error.type"], sent.attributes.get("error.type")) == ("not_acknowledged", None)
+    assert told(failed, "error.type") + told(sent, "error.type") == ("not_acknowledged", None)
     for outgoing, span in ((first, failed), (second, sent)):
         assert names_span(Record("out", 0, 0, None, None, outgoing[3]), span)
     aborted, committed = named(exporter.get_finished_spans(), "commit")
-    assert aborted.attributes is not None
-    assert (aborted.attributes["error.type"], committed.status.status_code) == ("aborted", StatusCode.UNSET)
+    assert (*told(aborted, "error.type"), committed.status.status_code) == ("aborted", StatusCode.UNSET)
     assert all(A_USERS_WORD not in span.to_json() for span in exporter.get_finished_spans())
 
 
@@ -345,9 +355,8 @@ def test_what_is_taken_away_is_let_go_and_nothing_else(exporter: InMemorySpanExp
     spans.polled([kept, gone], 0)
     spans.let_go({Partition("in", 1), Partition("other", 0)})
     (process,) = named(exporter.get_finished_spans(), "process in")
-    assert process.attributes is not None
-    assert process.attributes["messaging.destination.partition.id"] == "1"
-    assert (process.attributes["stream_classifier.outcome"], process.status.status_code) == ("let_go", StatusCode.UNSET)
+    assert told(process, "destination.partition.id", _OUTCOME) == ("1", "let_go")
+    assert process.status.status_code is StatusCode.UNSET
     assert spans.names(gone) == {}
     assert spans.names(kept)["trace_id"] == TRACE
 
@@ -507,9 +516,9 @@ def test_a_collector_that_is_down_changes_nothing_but_a_line_of_the_log(
     assert time.monotonic() - begun < 10
     log = process.log.read_text()
     lines = [orjson.loads(line) for line in log.splitlines()]  # every line is one of ours
-    told = [line for line in lines if line["part"] == "tracing"]
-    assert 1 <= len(told) <= 2, told
-    assert told[0]["level"] == "warning"
+    of_tracing = [line for line in lines if line["part"] == "tracing"]
+    assert 1 <= len(of_tracing) <= 2, of_tracing
+    assert of_tracing[0]["level"] == "warning"
     assert "secret" not in log
 
 
@@ -526,6 +535,24 @@ def test_a_collector_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.
     assert [line["event"] for line in lines if line["log_level"] == "warning"][-1] == "the last spans were not sent"
 
 
+def test_lines_of_the_library_are_few_and_without_values() -> None:
+    now = 100.0
+    library = logging.getLogger("a library of this test")
+    library.propagate = False
+    with structlog.testing.capture_logs() as lines:
+        library.addHandler(SparseHandler(logger("tracing"), lambda: now))
+        for seconds in (0, 1, 58.9, 60, 61):
+            now = 100.0 + seconds
+            library.warning("%s: %s of %d after %.1f s", "http://user:secret@host", ValueError("secret"), 7, seconds)
+        now = 300.0
+        library.error("100% of it")
+    assert [(line["said"], line["lines"]) for line in lines] == [
+        ("<str>: <ValueError> of 7 after 0.0 s", 1),
+        ("<str>: <ValueError> of 7 after 60.0 s", 3),
+        ("100% of it", 2),
+    ]
+
+
 # What it takes --------------------------------------------------------------------------------------------------------
 
 
@@ -534,8 +561,9 @@ def test_without_the_extra_there_is_one_line(
 ) -> None:
     stream = make_stream()
     monkeypatch.setenv("STREAM_CLASSIFIER_OBSERVABILITY__TRACING", "true")
+    for name in [name for name in sys.modules if name.startswith(("opentelemetry.", "stream_classifier.spans"))]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
-    monkeypatch.delitem(sys.modules, "stream_classifier.spans")
     assert run(["worker", "--config", str(stream.config)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "OpenTelemetry is not installed: run `pip install '.[otel]'`" in line
@@ -544,7 +572,7 @@ def test_without_the_extra_there_is_one_line(
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "line"),
     [
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "asks for another protocol than http/protobuf"),
         ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json", "asks for another protocol than http/protobuf"),
@@ -552,10 +580,10 @@ def test_without_the_extra_there_is_one_line(
     ],
 )
 def test_variables_that_cannot_be_used_are_told(
-    name: str, value: str, told: str, monkeypatch: pytest.MonkeyPatch
+    name: str, value: str, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsError, match=told):
+    with pytest.raises(SettingsError, match=line):
         open_tracing(settings())
 
 

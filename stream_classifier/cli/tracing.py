@@ -25,6 +25,7 @@ def open_tracing(settings: Settings) -> Tracing:
         from stream_classifier.spans import open_spans  # noqa: PLC0415 - of the extra for tracing
     except ModuleNotFoundError as error:
         raise SettingsError(
-            "observability.tracing is on, and OpenTelemetry is not installed: run `pip install '.[otel]'`, or turn it off"
+            "observability.tracing is on, and OpenTelemetry is not installed: "
+            "run `pip install '.[otel]'`, or set it to false"
         ) from error
     return open_spans(settings)
