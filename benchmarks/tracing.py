@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING
 from plumbing import NullClassifier, events
 from streams import create, fill, machine, run_worker, settings
 
+from stream_classifier import logs
 from stream_classifier.classify.labels import LabelSet
 from stream_classifier.cli.tracing import open_tracing
 from stream_classifier.kafka.embedded import EmbeddedCluster
+from stream_classifier.settings import ObservabilitySettings
 from stream_classifier.tracing import Untraced
 
 if TYPE_CHECKING:
@@ -94,6 +96,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    logs.configure(ObservabilitySettings(log_level="error"))
     print(machine())
     print(f"the seam, off: {statistics.median(seam() for _ in range(9)):.1f} ns an event, in batches of {BATCH}")
     ours, theirs = multiprocessing.Pipe()
