@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from stream_classifier import __version__
@@ -25,14 +26,16 @@ from stream_classifier.logs import logger
 from stream_classifier.refusals import RecentRefusals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from stream_classifier.ledger import Partition
     from stream_classifier.metrics import Metrics
     from stream_classifier.settings import Settings
 
 Outcome = Classification | Refusal | PassThrough
 InFlight = Entry[Record, Outcome]
+Write = Callable[[InFlight, int], Outgoing]
+"""Makes the record for an outcome; takes milliseconds since 1970."""
+Writing = Callable[[Write, Mapping[str, TopicLimits]], Write]
+"""Wraps it; is told what each topic refuses."""
 
 _ALONE_SECONDS = 10.0
 _FIRST_DELAY, _MOST_DELAY = 0.1, 10.0  # seconds before producing again
@@ -60,7 +63,7 @@ class Delivery:
         model: str,
         metrics: Metrics,
         has_committed: Callable[[Mapping[Partition, int]], bool | None],
-        writing: Callable[[Callable[[InFlight, int], Outgoing], dict[str, TopicLimits]], Callable[..., Outgoing]],
+        writing: Writing,
     ) -> None:
         self._writer = Writer(settings, limits, model=model, version=__version__)
         self._transactions: TransactionalSink[InFlight] | None = None

@@ -62,12 +62,11 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.util.types import AttributeValue
 
-    from stream_classifier.delivery import InFlight
+    from stream_classifier.delivery import InFlight, Write
     from stream_classifier.events.outgoing import Outgoing, TopicLimits
     from stream_classifier.events.record import Headers, Record
     from stream_classifier.ledger import Partition
     from stream_classifier.settings import Settings
-    from stream_classifier.tracing import Write
 
 TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
 _LONGEST = 512  # letters that are read of a header: what is longer is left alone
@@ -316,7 +315,7 @@ def open_spans(settings: Settings) -> Spans:
     logging.getLogger("opentelemetry").handlers = [SparseHandler(logger("tracing"))]
     logging.getLogger("opentelemetry").propagate = False
     for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-        if os.environ.get(name, _PROTOCOL) != _PROTOCOL:
+        if (os.environ.get(name) or _PROTOCOL) != _PROTOCOL:
             raise SettingsError(f"{name} asks for another protocol than {_PROTOCOL}, which is the one there is")
     try:
         return Spans(settings, BatchSpanProcessor(OTLPSpanExporter()))

@@ -48,4 +48,7 @@ def _without_values(record: logging.LogRecord) -> str:
     shown = tuple(
         value if isinstance(value, int | float | None) else f"<{type(value).__name__}>" for value in arguments
     )
-    return str(record.msg) % shown if shown else str(record.msg)
+    try:
+        return str(record.msg) % shown if shown else str(record.msg)
+    except (TypeError, ValueError):  # it wants a number, and has something else
+        return str(record.msg)

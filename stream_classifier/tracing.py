@@ -7,21 +7,15 @@ is produced, is a wrapper around the function that makes the record; without tra
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
-
-from stream_classifier.delivery import InFlight
-from stream_classifier.events.outgoing import Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from stream_classifier.delivery import InFlight, Write
     from stream_classifier.events.outgoing import TopicLimits
     from stream_classifier.events.record import Record
     from stream_classifier.ledger import Partition
-
-Write = Callable[[InFlight, int], Outgoing]
-"""Makes the record for an outcome; takes milliseconds since 1970."""
 
 
 class Tracing(Protocol):

@@ -546,10 +546,13 @@ def test_lines_of_the_library_are_few_and_without_values() -> None:
             library.warning("%s: %s of %d after %.1f s", "http://user:secret@host", ValueError("secret"), 7, seconds)
         now = 300.0
         library.error("100% of it")
+        now = 400.0
+        library.error("%d of them", "secret")
     assert [(line["said"], line["lines"]) for line in lines] == [
         ("<str>: <ValueError> of 7 after 0.0 s", 1),
         ("<str>: <ValueError> of 7 after 60.0 s", 3),
         ("100% of it", 2),
+        ("%d of them", 1),
     ]
 
 
