@@ -13,7 +13,7 @@ from stream_classifier.cli.tracing import open_tracing
 from stream_classifier.errors import SettingsError, StreamClassifierError
 from stream_classifier.kafka.clients import check_properties
 from stream_classifier.kafka.topics import Topics
-from stream_classifier.kafka.transactions import try_transactions
+from stream_classifier.kafka.transaction_calls import try_transactions
 from stream_classifier.settings_file import load_settings
 
 if TYPE_CHECKING:
