@@ -125,15 +125,15 @@ class Spans:
         now = time.time_ns()
         poll = self._tracer.start_span(
             _name("poll", self._input),
-            kind=SpanKind.CLIENT,
-            attributes=_operation("poll", "receive", self._input)
+            _ROOT,
+            SpanKind.CLIENT,
+            _operation("poll", "receive", self._input)
             | {"messaging.consumer.group.name": self._group, "messaging.batch.message_count": len(records)},
-            links=[Link(parent) for _, parent in chosen if parent.is_valid],
-            start_time=now - int(seconds * 1e9),
+            [Link(parent) for _, parent in chosen if parent.is_valid],
+            now - int(seconds * 1e9),
         )
         poll.end(now)
         for record, parent in chosen:
-            context = set_span_in_context(NonRecordingSpan(parent)) if parent.is_valid else _ROOT
             attributes = _operation("process", "process", record.topic) | {
                 "messaging.consumer.group.name": self._group,
                 "messaging.destination.partition.id": str(record.partition),
@@ -143,10 +143,10 @@ class Spans:
                 attributes["messaging.kafka.message.tombstone"] = True
             span = self._tracer.start_span(
                 _name("process", record.topic),
-                context,
+                set_span_in_context(NonRecordingSpan(parent)) if parent.is_valid else _ROOT,
                 SpanKind.CONSUMER,
                 attributes,
-                [Link(context) for context in (parent, poll.get_span_context()) if context.is_valid],
+                [Link(other) for other in (parent, poll.get_span_context()) if other.is_valid],
                 now,
             )
             self._followed[record] = _Followed(span, now)
@@ -182,14 +182,11 @@ class Spans:
     def taken_back(self, number: int, error: BaseException | None) -> None:
         """End the window's spans."""
         if spans := self._windows.pop(number, None):
-            self._end_window(spans, None if error is None else type(error).__name__)
-
-    def _end_window(self, spans: tuple[Span, Span], error: str | None) -> None:
-        window, inference = spans
-        _end(inference, error)
-        _end(window, error)
-        if error is not None:
-            self._log.error("a window failed", error=error, **_names(window))
+            kind = None if error is None else type(error).__name__
+            for span in reversed(spans):
+                _end(span, kind)
+            if kind is not None:
+                self._log.error("a window failed", error=kind, **_names(spans[0]))
 
     def writing(self, write: Write, limits: Mapping[str, TopicLimits]) -> Write:
         """Have each attempt to produce an event that is followed be a span, and the record name it as its parent."""
@@ -287,8 +284,10 @@ class Spans:
         """End what is open, and send what was not sent, within two seconds."""
         for event in self._followed.values():
             self._let_go(event)
-        for spans in self._windows.values():
-            self._end_window(spans, "unfinished")
+        for window, inference in self._windows.values():
+            _end(inference, "unfinished")
+            _end(window, "unfinished")
+            self._log.warning("a window did not come back", **_names(window))
         if self._commit is not None:
             _end(self._commit, "unconfirmed")
         self._commit = None
