@@ -20,7 +20,7 @@ DELIVERY ?= at_least_once
 DATA ?= data
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-worker demo test inputs chaos soak gpu-check tools lint format wheel docs docs-serve bench-plumbing bench-worker bench-delivery bench-tuning bench-quality
+.PHONY: help install install-worker demo test inputs chaos soak gpu-check tools lint format wheel docs docs-serve bench-plumbing bench-worker bench-delivery bench-tuning bench-quality bench-tracing
 
 help:  ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -113,6 +113,9 @@ bench-delivery: install  ## Measure exactly_once against at_least_once, with a n
 
 bench-tuning: install  ## Measure what single settings do to throughput and latency
 	$(BIN)/python benchmarks/tuning.py
+
+bench-tracing: install  ## Measure what tracing costs, off and on
+	$(BIN)/python benchmarks/tracing.py
 
 bench-quality: install  ## Measure how good the labels are: make bench-quality DATA=DIR
 	$(BIN)/python benchmarks/quality.py $(DATA)

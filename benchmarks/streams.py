@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from stream_classifier.classify.labels import LabelSet
+    from stream_classifier.tracing import Tracing
 
 PARTITIONS = 4
 
@@ -81,6 +82,7 @@ def run_worker(
     events: int,
     *,
     threads: int,
+    tracing: Tracing | None = None,
     watch: Callable[[int], None] = lambda _: None,
 ) -> float:
     """Run a worker until so many events are labelled and acknowledged.
@@ -89,7 +91,16 @@ def run_worker(
         Events a second, from the first that was polled to the last that was acknowledged.
     """
     metrics = Metrics()
-    worker = Worker(chosen, label_set, classifier, model="00000000", threads=threads, metrics=metrics, health=Health(0))
+    worker = Worker(
+        chosen,
+        label_set,
+        classifier,
+        model="00000000",
+        threads=threads,
+        metrics=metrics,
+        health=Health(0),
+        tracing=tracing,
+    )
     seconds = 0.0
 
     def total(name: str) -> float:

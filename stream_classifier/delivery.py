@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from stream_classifier import __version__
@@ -25,14 +26,16 @@ from stream_classifier.logs import logger
 from stream_classifier.refusals import RecentRefusals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from stream_classifier.ledger import Partition
     from stream_classifier.metrics import Metrics
     from stream_classifier.settings import Settings
 
 Outcome = Classification | Refusal | PassThrough
 InFlight = Entry[Record, Outcome]
+Write = Callable[[InFlight, int], Outgoing]
+"""Makes the record for an outcome; takes milliseconds since 1970."""
+Writing = Callable[[Write, Mapping[str, TopicLimits]], Write]
+"""Wraps it; is told what each topic refuses."""
 
 _ALONE_SECONDS = 10.0
 _FIRST_DELAY, _MOST_DELAY = 0.1, 10.0  # seconds before producing again
@@ -50,6 +53,7 @@ class Delivery:
         model: The bundle's short hash.
         metrics: Is kept up to date.
         has_committed: Tells whether the group has these offsets; None when it cannot be told now.
+        writing: Wraps what makes the records; see `Tracing`.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Delivery:
         model: str,
         metrics: Metrics,
         has_committed: Callable[[Mapping[Partition, int]], bool | None],
+        writing: Writing,
     ) -> None:
         self._writer = Writer(settings, limits, model=model, version=__version__)
         self._transactions: TransactionalSink[InFlight] | None = None
@@ -75,6 +80,7 @@ class Delivery:
         self._without_payload: set[InFlight] = set()
         self._failures = 0
         self._not_before = 0.0
+        self._write = writing(self._outgoing, limits)
         self.errors = self._sink.errors
 
     def start(self) -> None:
@@ -94,7 +100,7 @@ class Delivery:
         """
         wall = int(time.time() * 1000)
         for entry in entries:
-            outgoing = self._outgoing(entry, wall)
+            outgoing = self._write(entry, wall)
             if entry.releases == 1:  # a repetition was counted the first time
                 if isinstance(entry.outcome, Refusal):
                     self._recent.refused(entry.outcome.code)
@@ -144,7 +150,7 @@ class Delivery:
 
     def _send_alone(self, entry: InFlight) -> None:
         """Alone, a record shows whether it is the one that is refused."""
-        code = self._sink.send_alone(entry, self._outgoing(entry, int(time.time() * 1000)), _ALONE_SECONDS)
+        code = self._sink.send_alone(entry, self._write(entry, int(time.time() * 1000)), _ALONE_SECONDS)
         if code is None:
             return
         if not isinstance(entry.outcome, Refusal):
@@ -213,10 +219,16 @@ class Delivery:
         if self._transactions:
             self._transactions.unconfirmed = False
 
-    def commit(self, offsets: Mapping[Partition, tuple[int, str]], group: bytes | None) -> None:
-        """Begin to commit the transaction, with these offsets and the mark beside each."""
-        if self._transactions and self._transactions.ready and offsets and group is not None:
-            self._transactions.commit(offsets, group)
+    def commit(self, offsets: Mapping[Partition, tuple[int, str]], group: bytes | None) -> bool:
+        """Begin to commit the transaction, with these offsets and the mark beside each, if it is the time to.
+
+        Returns:
+            Whether it was.
+        """
+        if self._transactions is None or not self._transactions.ready or not offsets or group is None:
+            return False
+        self._transactions.commit(offsets, group)
+        return True
 
     def take_committed(self) -> dict[Partition, int]:
         """The offsets of transactions that went through since this was last called."""

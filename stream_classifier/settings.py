@@ -280,7 +280,7 @@ class CacheSettings(_Section):
 
 
 class ObservabilitySettings(_Section):
-    """Metrics, health and logs."""
+    """Metrics, health, logs and traces."""
 
     host: str = Field("127.0.0.1", description="Address that serves /metrics, /healthz and /readyz.")
     port: int = Field(9108, ge=0, le=65_535, description="Its port. `0`: any free one, which the log names.")
@@ -288,6 +288,18 @@ class ObservabilitySettings(_Section):
         "auto", description="`auto`: console on a terminal, else JSON."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+    tracing: bool = Field(
+        False,
+        description="Send OpenTelemetry spans, by OTLP over HTTP, to where `OTEL_EXPORTER_OTLP_ENDPOINT` says "
+        "(docs/tracing.md). Takes the extra `otel`.",
+    )
+    tracing_ratio: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="The share of the events without a `traceparent` that are followed. Of those that have one, all "
+        "are that it says are sampled.",
+    )
 
 
 class ShutdownSettings(_Section):

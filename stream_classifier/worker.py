@@ -33,6 +33,7 @@ from stream_classifier.kafka.topics import Topics
 from stream_classifier.ledger import Ledger, Partition
 from stream_classifier.logs import logger
 from stream_classifier.pressure import Pressure
+from stream_classifier.tracing import Untraced
 from stream_classifier.windows import Windows
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from stream_classifier.kafka.starts import Start
     from stream_classifier.metrics import Metrics
     from stream_classifier.settings import Settings
+    from stream_classifier.tracing import Tracing
 
 _POLL_AT_MOST = 512
 _TOKENS_PER_EVENT = 32  # of a window's cost: so many long texts as take as long as a full window of usual ones
@@ -74,6 +76,7 @@ class Worker:
         threads: Inference threads.
         metrics: Is kept up to date.
         health: Is kept up to date.
+        tracing: Is told of one event's way.
         clock: Seconds; only differences matter.
     """
 
@@ -87,6 +90,7 @@ class Worker:
         threads: int,
         metrics: Metrics,
         health: Health,
+        tracing: Tracing | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         batch = settings.batch
@@ -97,6 +101,7 @@ class Worker:
         self._metrics = metrics
         self._health = health
         self._accounting = Accounting(metrics, settings.input.topics, label_set)
+        self._tracing: Tracing = tracing or Untraced()
         self._log = logger("worker")
         self._adhoc = lru_cache(settings.cache.label_sets)(LabelSet.adhoc)
         self._decoder = Decoder(settings.input, settings.output)
@@ -170,7 +175,9 @@ class Worker:
         topics.reach()
         topics.require(dict.fromkeys(settings.input.topics, "READ") | dict.fromkeys(written, "WRITE"))
         limits = topics.limits(written)
-        self._delivery = Delivery(settings, limits, self._model, self._metrics, self._source.has_committed)
+        self._delivery = Delivery(
+            settings, limits, self._model, self._metrics, self._source.has_committed, self._tracing.writing
+        )
         self._delivery.start()
 
     # One event's way -------------------------------------------------------------------------------------------------
@@ -196,7 +203,9 @@ class Worker:
         if allowance.events or len(allowance.paused) == len(lanes):
             # A completion cannot wake poll() up, so it is short while there is something to complete.
             wait = 0.005 if busy else 0.1
-            return self._source.poll(max(1, min(allowance.events, _POLL_AT_MOST)), wait, now)
+            records = self._source.poll(max(1, min(allowance.events, _POLL_AT_MOST)), wait, now)
+            self._tracing.polled(records, self._clock() - now)
+            return records
         # Full for a moment: wait for what makes room, the model or else the broker.
         if self._threads.out:
             self._take_back(wait=0.005)
@@ -211,7 +220,12 @@ class Worker:
             at: Any = (record.topic, record.partition)  # finds what the equal Partition does, and costs less to make
             entry = ledger.admit(lanes[at], record.offset, record, len(record.value or b""))
             if careful and self._custody.is_poison(entry):
-                self._log.error("put aside", source=record.source, reason="it was in the model at three deaths")
+                self._log.error(
+                    "put aside",
+                    source=record.source,
+                    reason="it was in the model at three deaths",
+                    **self._tracing.names(record),
+                )
                 ledger.settle(entry, Refusal("killed_worker", "the worker's process ended three times with this event"))
                 continue
             task = decode(record)
@@ -234,7 +248,8 @@ class Worker:
             return
         while self._threads.room and (window := self._next_window(self._clock())):
             number = self._threads.start([request for _, request in window], self._clock())
-            self._with_model[number] = [entry for entry, _ in window]
+            self._with_model[number] = entries = [entry for entry, _ in window]
+            self._tracing.handed_out(number, entries)
 
     def _next_window(self, now: float) -> list[tuple[InFlight, Request]]:
         if not self._custody.careful and not self._alone:
@@ -255,6 +270,7 @@ class Worker:
     def _take_back(self, wait: float = 0) -> None:
         for done in self._threads.done(wait):
             entries = self._with_model.pop(done.number)
+            self._tracing.taken_back(done.number, done.error)
             if done.result is None:
                 if isinstance(done.error, Exception):
                     raise done.error
@@ -290,6 +306,7 @@ class Worker:
             self._note_acknowledged(self._delivery.acknowledged(0))
             if recovered:
                 self._ledger.rollback()
+                self._tracing.rolled_back()
             elif self._delivery.wants_confirmation and self._ledger.lanes and self._custody.confirmed(self._clock()):
                 self._delivery.confirm()
 
@@ -298,7 +315,9 @@ class Worker:
             self._ledger.acknowledge(entries)
             self._acknowledged += len(entries)
             self._accounting.acknowledged(entries, self._clock(), time.time() * 1000)
+            self._tracing.acknowledged(entries)
         self._ledger.committed(self._delivery.take_committed())
+        self._tracing.committed(self._acknowledged - self._uncommitted)
 
     def _commit(self, *, at_once: bool = False) -> None:
         """Commit what is acknowledged, or the transaction: now and then, and when there is much of it."""
@@ -309,10 +328,12 @@ class Worker:
         self._commit_at = now + self._settings.commit_seconds
         if self._exactly_once:
             offsets = self._custody.marked(self._ledger.committable_with_released())
-            self._delivery.commit(offsets, self._source.group_metadata())
+            if self._delivery.commit(offsets, self._source.group_metadata()):
+                self._tracing.committing(self._acknowledged + self._delivery.unfinished)
         else:
             self._source.store(self._custody.marked(self._ledger.committable()))
             self._source.commit(self._acknowledged)
+            self._tracing.committing(self._acknowledged)
 
     @property
     def _uncommitted(self) -> int:
@@ -364,6 +385,7 @@ class Worker:
         self._custody.revoke(partitions)
         self._delivery.let_go()
         self._accounting.forget(partitions)
+        self._tracing.let_go(partitions)
 
     def _drop_waiting(self, partitions: Collection[Partition]) -> None:
         self._windows.drop(lambda waiting: waiting[0].lane.partition in partitions)
@@ -407,12 +429,15 @@ class Worker:
         lanes, now = self._ledger.lanes, self._clock()
         end = told = now
         end += _LEAVE_SECONDS
+        self._tracing.committing(self._acknowledged)
         while not self._custody.handed_over() and now < end:
             if now >= told and self._delivery.settled:
                 told = now + _AGAIN_SECONDS
                 self._custody.hand_over(lanes, suspicious=False)
             self._poll_for_rebalances()
             now = self._clock()
+        if self._custody.handed_over():
+            self._tracing.committed(self._acknowledged)
 
     def _poll_for_rebalances(self) -> None:
         self._source.pause(frozenset(self._ledger.lanes))

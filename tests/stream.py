@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from stream_classifier.events.record import Headers, Record
     from stream_classifier.settings import Settings
+    from stream_classifier.tracing import Tracing
     from stream_classifier.worker import Classifies
 
 PATIENCE = 60.0
@@ -122,9 +123,9 @@ class Stream:
             )
         assert self._producer.flush(PATIENCE) == 0
 
-    def worker(self, classifier: Classifies | None = None) -> RunningWorker:
+    def worker(self, classifier: Classifies | None = None, tracing: Tracing | None = None) -> RunningWorker:
         """A worker in a thread of this process, which runs while the context is entered."""
-        return RunningWorker(self.settings, classifier)
+        return RunningWorker(self.settings, classifier, tracing)
 
     def run(self, outcomes: int) -> None:
         """Run a worker until so many outcomes have come out in all, then let it drain and commit."""
@@ -205,7 +206,9 @@ class Stream:
 class RunningWorker:
     """A worker in a thread: what the `worker` command does, less the process and its signals."""
 
-    def __init__(self, settings: Settings, classifier: Classifies | None = None) -> None:
+    def __init__(
+        self, settings: Settings, classifier: Classifies | None = None, tracing: Tracing | None = None
+    ) -> None:
         self.metrics, self.health = Metrics(), Health(time.monotonic())
         scorer = open_scorer(
             settings.model.path,
@@ -223,6 +226,7 @@ class RunningWorker:
             threads=settings.model.threads or 2,
             metrics=self.metrics,
             health=self.health,
+            tracing=tracing,
         )
         self.health.model = True
         self.model = scorer.manifests[0]

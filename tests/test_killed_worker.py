@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections import Counter
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 LAUNCHER = str(Path(__file__).with_name("deadly_worker.py"))
 EVENTS = 160
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACEPARENT = ("traceparent", f"00-{TRACE}-00f067aa0ba902b7-01".encode())
 DEADLY = b'{"id":"deadly","text":"my parcel is a %s"}' % WORD.encode()
 
 
@@ -42,18 +45,25 @@ def test_an_event_that_kills_the_process_is_a_dead_letter_after_three_times(
         "kafka": {"instance_id": "worker-0", "consumer": {"session.timeout.ms": 6000}},
         "batch": {"max_events": 16, "max_in_flight": 64, "timeout_seconds": 1.5},
         "cache": {"results": 0},
-        "observability": {"port": 0, "log_format": "json", "log_level": "info"},
+        "observability": {
+            "port": 0,
+            "log_format": "json",
+            "log_level": "info",
+            "tracing": True,  # to a collector that is not there
+            "tracing_ratio": 0,
+        },
     }
     bundle = tiny_bundle.build(tmp_path / "bundle")
     stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle, partitions=2, settings=settings, delivery=delivery)
     for number in range(EVENTS):
         if number == EVENTS // 2:
-            stream.publish(DEADLY, key=b"the key", headers=[("tenant", b"7")], partition=0)
+            stream.publish(DEADLY, key=b"the key", headers=[("tenant", b"7"), TRACEPARENT], partition=0)
         stream.publish(orjson.dumps({"id": number, "text": "where is my parcel"}), partition=number % 2)
 
     deaths = 0
     for life in range(6):
-        process = Process(stream.config, tmp_path / f"life-{life}.log", {"DEADLY": how}, command=(LAUNCHER,))
+        environment = {"DEADLY": how, "OTEL_EXPORTER_OTLP_TIMEOUT": "0.1"}
+        process = Process(stream.config, tmp_path / f"life-{life}.log", environment, command=(LAUNCHER,))
         try:
             while process.is_running() and sum(stream.committed().values()) <= EVENTS:
                 process.popen.poll()
@@ -76,6 +86,11 @@ def test_an_event_that_kills_the_process_is_a_dead_letter_after_three_times(
     assert set(came) == set(range(EVENTS))
     if delivery == "exactly_once":
         assert set(came.values()) == {1}
-    log = process.log.read_text()
-    assert WORD not in log
-    assert f"{stream.input}/0/" in log, "it is said which event was put aside"
+    assert all(WORD not in log.read_text() for log in tmp_path.glob("life-*.log"))
+    (put_aside,) = (line for line in process.lines() if line["event"] == "put aside")
+    assert put_aside["source"].startswith(f"{stream.input}/0/")
+    assert put_aside["trace_id"] == TRACE
+    assert re.fullmatch("[0-9a-f]{16}", put_aside["span_id"])
+    told = {"kill": None, "hang": "a window did not come back", "raise": "a window failed"}[how]
+    first_death = (tmp_path / "life-0.log").read_text()
+    assert told is None or re.search(rf'"trace_id":\s*"[0-9a-f]{{32}}".*"event":\s*"{told}"', first_death)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stream_classifier.errors import StreamClassifierError
+from stream_classifier.last_line import complain, complain_of
 from stream_classifier.model.bundle import Precision, Task
 from stream_classifier_export.request import Activations, Pooling, Request, Truncation
 
@@ -135,30 +134,11 @@ def run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     try:
         return int(app(args=arguments or ["--help"], prog_name=_NAME, standalone_mode=False) or 0)
-    except StreamClassifierError as error:
-        _complain(str(error), debug=debug)
-        return error.exit_code
     except ModuleNotFoundError as error:
-        _complain(f"{error.name} is not installed: run `pip install '.[export,cpu]'`", debug=debug)
+        complain(_NAME, f"{error.name} is not installed: run `pip install '.[export,cpu]'`", debug=debug)
         return 1
     except (KeyboardInterrupt, typer.Abort):
-        _complain("interrupted; nothing was written", debug=False)
+        complain(_NAME, "interrupted; nothing was written")
         return 130
     except Exception as error:  # noqa: BLE001 - the last place there is: it becomes a line and an exit code
-        if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # wrong usage, as typer found it
-            if message := error.format_message():
-                _complain(f"{message.rstrip('.')}; --help shows how it is used", debug=False)
-            return 2
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        _complain(
-            f"unexpected {type(error).__name__} in {Path(place.filename).name}, line {place.lineno};"
-            f" `{_NAME} ... --debug` shows the traceback",
-            debug=debug,
-        )
-        return 1
-
-
-def _complain(message: str, *, debug: bool) -> None:
-    if debug:
-        traceback.print_exc()
-    typer.echo(f"{_NAME}: {' '.join(message.split())}", err=True)
+        return complain_of(error, _NAME, debug=debug, debugging=f"{_NAME} ... --debug")

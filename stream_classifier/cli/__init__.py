@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
-import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from stream_classifier import __version__
-from stream_classifier.errors import StreamClassifierError
+from stream_classifier.last_line import complain, complain_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,31 +91,11 @@ def run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
     try:
         return int(app(args=list(arguments) or ["--help"], prog_name=_NAME, standalone_mode=False) or 0)
-    except StreamClassifierError as error:
-        _complain(str(error), debug=debug)
-        return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        _complain("interrupted", debug=False)
+        complain(_NAME, "interrupted")
         return 130
     except SystemExit:
         # How typer ends when whoever read the output has enough: quietly, but as if something had failed.
         return 0
     except Exception as error:  # noqa: BLE001 - the last place there is: it becomes a line and an exit code
-        if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # wrong usage, as typer found it
-            if message := error.format_message():  # without one, help has been shown instead
-                _complain(f"{message.rstrip('.')}; --help shows how it is used", debug=False)
-            return 2
-        # A defect. Its message could quote a text, so only where it was is shown.
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        _complain(
-            f"unexpected {type(error).__name__} in {Path(place.filename).name}, line {place.lineno}; "
-            "`stream-classifier --debug ...` shows the traceback",
-            debug=debug,
-        )
-        return 1
-
-
-def _complain(message: str, *, debug: bool) -> None:
-    if debug:
-        traceback.print_exc()
-    typer.echo(f"{_NAME}: {' '.join(message.split())}", err=True)
+        return complain_of(error, _NAME, debug=debug, debugging=f"{_NAME} --debug ...")

@@ -9,10 +9,11 @@ import typer
 from stream_classifier.classify.labels import choose, load_label_sets
 from stream_classifier.classify.opening import open_configured
 from stream_classifier.cli.options import ConfigOption  # noqa: TC001 - typer reads it
+from stream_classifier.cli.tracing import open_tracing
 from stream_classifier.errors import SettingsError, StreamClassifierError
 from stream_classifier.kafka.clients import check_properties
 from stream_classifier.kafka.topics import Topics
-from stream_classifier.kafka.transactions import try_transactions
+from stream_classifier.kafka.transaction_calls import try_transactions
 from stream_classifier.settings_file import load_settings
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def check(
         ("model", _model),
         ("client properties", _client_properties) if offline else ("kafka", _kafka),
     ]
+    if settings.observability.tracing:
+        parts.append(("tracing", _tracing))
     problems = 0
     for name, part in parts:
         found = list(_problems_of(part, settings))
@@ -98,6 +101,11 @@ def _kafka(settings: Settings) -> Iterator[str]:
     sizes = {states[name].partitions for name in (*settings.input.topics, settings.output.topic)} - {0}
     if len(sizes) > 1:
         typer.echo("note     kafka: input and output differ in partitions, so a key can change its partition number")
+
+
+def _tracing(settings: Settings) -> Iterator[str]:
+    open_tracing(settings).close()
+    yield from ()
 
 
 def _in_the_clear(settings: Settings) -> list[str]:

@@ -18,6 +18,7 @@ from stream_classifier.classify.classifier import Classifier
 from stream_classifier.classify.labels import choose, load_label_sets
 from stream_classifier.classify.opening import open_configured
 from stream_classifier.cli.options import ConfigOption  # noqa: TC001 - typer reads it
+from stream_classifier.cli.tracing import open_tracing
 from stream_classifier.cores import available_cores
 from stream_classifier.device_metrics import DeviceMetrics
 from stream_classifier.errors import StreamClassifierError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from stream_classifier.classify.labels import LabelSet
     from stream_classifier.settings import Settings
+    from stream_classifier.tracing import Tracing
 
 _LEAVE_SECONDS = 5.0  # after the drain, to commit and leave the group
 _THREADS_PER_GPU = 3  # one whose batch runs, one whose batch is next, one that tokenises
@@ -49,6 +51,7 @@ def worker(context: typer.Context, config: ConfigOption) -> None:
     check_properties(settings.kafka, transactions=settings.delivery == "exactly_once")
     logs.configure(settings.observability)
     log = logs.logger("worker")
+    tracing = open_tracing(settings)
     told = threading.Event()
 
     def interrupt(_: int, __: FrameType | None) -> None:
@@ -58,7 +61,7 @@ def worker(context: typer.Context, config: ConfigOption) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts what is in its background deaf to SIGINT
         signal.signal(number, interrupt)
     try:
-        _run(settings, label_set)
+        _run(settings, label_set, tracing)
     except KeyboardInterrupt:
         log.info("stopped before there was anything to drain")
     except Exception as error:
@@ -77,9 +80,11 @@ def worker(context: typer.Context, config: ConfigOption) -> None:
         if context.find_root().params["debug"]:
             raise
         raise typer.Exit(exit_code) from None
+    finally:
+        tracing.close()
 
 
-def _run(settings: Settings, label_set: LabelSet) -> None:
+def _run(settings: Settings, label_set: LabelSet, tracing: Tracing) -> None:
     log = logs.logger("worker")
     metrics, health = Metrics(), Health(time.monotonic())
     ProcessCollector(registry=metrics.registry)
@@ -108,6 +113,7 @@ def _run(settings: Settings, label_set: LabelSet) -> None:
             threads=threads,
             metrics=metrics,
             health=health,
+            tracing=tracing,
         )
         _stop_on_signals(running, settings.shutdown.drain_seconds + _LEAVE_SECONDS)
         running.run()

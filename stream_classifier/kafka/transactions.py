@@ -23,7 +23,6 @@ Owned by one thread.
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import time
 import uuid
@@ -37,16 +36,16 @@ from stream_classifier.errors import KafkaError
 from stream_classifier.kafka.aside import Aside
 from stream_classifier.kafka.clients import (
     build,
-    call,
     failure,
     is_hopeless,
     producer_properties,
     transactional_properties,
 )
 from stream_classifier.kafka.sink import ANY_PARTITION, REFUSALS, Reports, take_refusal
+from stream_classifier.kafka.transaction_calls import AGAIN_SECONDS, abort, patiently
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from stream_classifier.events.outgoing import Outgoing, TopicLimits
     from stream_classifier.events.refusal import Code
@@ -57,8 +56,6 @@ TokenT = TypeVar("TokenT")
 
 _START_SECONDS = 60.0
 _CLOSE_SECONDS = 2.0
-_TRY_SECONDS = 10.0
-_AGAIN_SECONDS = 0.1  # before a call is tried again
 _LATE_SECONDS = 5.0  # after a transaction's time is up, for its calls to come back
 _BUILD_SECONDS = 1.0  # before another client is built
 _FENCED = frozenset({ClientError._FENCED, ClientError.PRODUCER_FENCED, ClientError.INVALID_PRODUCER_EPOCH})  # noqa: SLF001 - librdkafka's name
@@ -161,7 +158,7 @@ class TransactionalSink(Generic[TokenT]):
         """
         end = self._clock() + _START_SECONDS
         while self._state is not _State.READY:
-            self._advance(_AGAIN_SECONDS)
+            self._advance(AGAIN_SECONDS)
             self._serve(0)
             self._raise_permanent()
             if self._state is _State.GONE:
@@ -180,10 +177,10 @@ class TransactionalSink(Generic[TokenT]):
         """Begin the call that this state asks for, or take its result."""
         if not self._aside.busy:
             if self._state is _State.STARTING:
-                self._call(partial(_patiently, self._producer.init_transactions))
+                self._call(partial(patiently, self._producer.init_transactions))
             elif self._state is _State.FAILED:
                 late, self._late = self._late, set()
-                self._call(partial(_abort, self._producer, late))
+                self._call(partial(abort, self._producer, late))
             else:
                 return
         ended = self._aside.result(wait)
@@ -308,7 +305,7 @@ class TransactionalSink(Generic[TokenT]):
         def end() -> None:
             producer.send_offsets_to_transaction(placed, group)
             sent.append(True)
-            _patiently(producer.commit_transaction)
+            patiently(producer.commit_transaction)
 
         self._state = _State.COMMITTING
         self._call(end)
@@ -463,36 +460,3 @@ class TransactionalSink(Generic[TokenT]):
     def _raise_permanent(self) -> None:
         if self._permanent is not None:
             raise self._permanent
-
-
-def _abort(producer: Producer, late: Collection[str]) -> None:
-    _patiently(producer.abort_transaction)
-    for topic in late:
-        # Adding the partitions of a deleted topic to a transaction is tried until the records' time is up. The client
-        # does not look for the topic by itself then; when it has found that there is none, it says so.
-        with contextlib.suppress(KafkaException):
-            producer.list_topics(topic, timeout=_AGAIN_SECONDS)
-
-
-def try_transactions(kafka: KafkaSettings) -> None:
-    """Begin as a worker does, under a name that no worker has.
-
-    Raises:
-        KafkaError: This principal may not, or no transaction coordinator answered.
-    """
-    properties = producer_properties(kafka, largest=1_000_000, smallest=1_000_000)
-    producer = build(Producer, transactional_properties(properties, f"{kafka.group_id}-check"))
-    call("beginning a transaction", producer.init_transactions, _TRY_SECONDS)
-
-
-def _patiently(transaction_call: Callable[[], object]) -> None:
-    """Make a call again for as long as it says that this can help."""
-    while True:
-        try:
-            transaction_call()
-        except KafkaException as error:
-            if not error.args[0].retriable():
-                raise
-            time.sleep(_AGAIN_SECONDS)
-        else:
-            return
