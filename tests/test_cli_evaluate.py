@@ -603,7 +603,20 @@ def test_a_temperature_that_takes_back_its_own_reason_is_said_to(tmp_path: Path,
     labels = written(tmp_path / "disagree.yaml", DISAGREE.format(temperature=0.3))
     path, config = disagreeing(tmp_path / "rows.csv"), cascade_config(tmp_path, model, entailment, margin=0.4)
     shown = done(by_config(calibrate, path, "--labels", labels, "--config", config, "--keep-thresholds"))
-    assert "the temperature still changes which model decides" in shown
+    assert "what is proposed still changes which model decides" in shown
+
+
+def test_a_cascade_is_calibrated_in_multi_mode(tmp_path: Path, model: Path, entailment: Path) -> None:
+    """Given a margin that puts every text to both models, then a second round keeps the thresholds of the first."""
+    labels = written(tmp_path / "both.yaml", DISAGREE.format(temperature=1) + "mode: multi\n")
+    path, config = disagreeing(tmp_path / "rows.csv"), cascade_config(tmp_path, model, entailment, margin=1)
+    thresholds = []
+    for _ in range(2):
+        shown = done(by_config(calibrate, path, "--labels", labels, "--config", config, "--write"))
+        assert "still changes which model decides" not in shown
+        thresholds.append([label.threshold for label in choose(load_label_sets(labels), None).labels])
+    assert None not in thresholds[0]
+    assert thresholds[1] == pytest.approx(thresholds[0], abs=0.02)
 
 
 def test_a_model_is_named_once(tmp_path: Path, model: Path) -> None:
