@@ -99,7 +99,7 @@ def calibrate(
     if not settled:
         console.print(
             Text(
-                f"After {_ROUNDS} rounds what is proposed still changes which model decides, and that what is proposed: "
+                f"After {_ROUNDS} rounds what is proposed still changes which model decides, and that the proposal: "
                 "see what evaluate says of it."
             )
         )
