@@ -12,12 +12,17 @@ import tiny_entailment
 import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
+from worker_config import write_config
 
+from stream_classifier.classify.classification import Classification
+from stream_classifier.classify.classifier import Classifier, Request
 from stream_classifier.classify.labels import LabelSet, choose, load_label_sets
+from stream_classifier.classify.opening import open_configured
 from stream_classifier.cli.calibrate import calibrate
 from stream_classifier.cli.evaluate import evaluate
 from stream_classifier.cli.scoring import WINDOW
-from stream_classifier.errors import StreamClassifierError, UsageError
+from stream_classifier.errors import SettingsError, StreamClassifierError, UsageError
+from stream_classifier.settings_file import load_settings
 
 LABELS = "{name: support, version: 3, labels: [delivery, refund, password]}"
 MULTI = "{name: both, version: 1, mode: multi, labels: [delivery, refund, password]}"
@@ -473,3 +478,152 @@ labels:
     assert after.labels == before.labels
     assert after.temperature != before.temperature
     assert isinstance(after, LabelSet)
+
+
+# A worker's model, cascades included ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def entailment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_entailment.build(tmp_path_factory.mktemp("entailment"))
+
+
+# Similarity reads descriptions, and entailment does not: they disagree about parcels, and agree about the rest.
+DISAGREE = """\
+name: disagree
+version: 1
+temperature: {temperature}
+labels:
+  - {{name: password, description: delivery courier}}
+  - {{name: delivery, description: refund}}
+  - email
+"""
+
+
+def by_config(command: Any, *arguments: str | Path) -> Result:
+    app = typer.Typer()
+    app.command()(command)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def cascade_config(directory: Path, model: Path, entailment: Path, margin: float) -> Path:
+    cascade = {"path": str(entailment), "margin": margin}
+    return write_config(
+        directory, "localhost:1", ("in", "out", "aside"), model={"path": str(model), "cascade": cascade}
+    )
+
+
+def test_a_cascade_is_evaluated_as_a_worker_would_run_it(tmp_path: Path, model: Path, entailment: Path) -> None:
+    """Given a margin that parcels are within and the rest is not, then the figures are of both models, each by itself;
+    the share decided by each, and how right it is, are those of the worker's own results."""
+    labels = written(tmp_path / "disagree.yaml", DISAGREE.format(temperature=1))
+    rows = [("parcel", "delivery"), ("courier", "delivery"), ("email", "email"), ("login", "password")]
+    path, report = csv_of(tmp_path / "rows.csv", rows), tmp_path / "report.html"
+    config = cascade_config(tmp_path, model, entailment, margin=0.6)
+    found = evaluated(by_config(evaluate, path, "--labels", labels, "--config", config, "--json", "--html", report))
+    classifier = Classifier(open_configured(load_settings(config), lambda _: None))
+    label_set = choose(load_label_sets(labels), None)
+    results = classifier.classify([Request(text, label_set) for text, _ in rows]).results
+    expected: dict[str, list[bool]] = {"similarity": [], "entailment": []}
+    for result, (_, gold) in zip(results, rows, strict=True):
+        assert isinstance(result, Classification)
+        assert result.decided_by is not None
+        expected[result.decided_by].append(result.label == gold)
+    assert all(expected.values())
+    assert found["decided_by"] == [
+        {"task": task, "texts": len(right), "share": len(right) / 4, "accuracy": sum(right) / len(right)}
+        for task, right in expected.items()
+    ]
+    assert found["model"] == classifier.model
+    assert found["accuracy"] == sum(map(sum, expected.values())) / 4
+    shown = done(by_config(evaluate, path, "--labels", labels, "--config", config))
+    for task, right in expected.items():
+        row = f"decided by {task}", f"{len(right) / 4:.3f}, {sum(right) / len(right):.3f} of it right"
+        assert re.search(" +".join(map(re.escape, row)), shown)
+        assert "</td><td>".join(row) in report.read_text(encoding="utf-8")
+
+
+def test_a_cascade_against_a_model_alone(tmp_path: Path, model: Path, entailment: Path) -> None:
+    labels = written(tmp_path / "disagree.yaml", DISAGREE.format(temperature=1))
+    path = csv_of(tmp_path / "rows.csv", [("parcel", "delivery"), ("courier", "delivery")])
+    config = cascade_config(tmp_path, model, entailment, margin=1)
+    result = by_config(evaluate, path, "--labels", labels, "--config", config, "--against", model, "--json")
+    first, second = json.loads(done(result))["evaluations"]
+    assert [each["share"] for each in first["decided_by"]] == [0, 1]
+    assert first["decided_by"][0]["accuracy"] is None
+    assert second["decided_by"] == []
+    assert (first["accuracy"], second["accuracy"]) == (1, 0)
+    shown = done(by_config(evaluate, path, "--labels", labels, "--config", config, "--against", model))
+    assert re.search(r"decided by similarity +0\.000, - of it right +-$", shown, re.MULTILINE)
+
+
+def test_a_text_that_fails_is_in_no_models_share(tmp_path: Path, model: Path, entailment: Path) -> None:
+    labels = written(tmp_path / "disagree.yaml", DISAGREE.format(temperature=1))
+    path = csv_of(tmp_path / "rows.csv", [(tiny_bundle.BOOM, "delivery"), ("parcel", "delivery")])
+    config = cascade_config(tmp_path, model, entailment, margin=1)
+    result = by_config(evaluate, path, "--labels", labels, "--config", config, "--json")
+    (found,) = json.loads(result.stdout)["evaluations"]
+    assert [(each["texts"], each["share"]) for each in found["decided_by"]] == [(0, 0), (1, 1)]
+
+
+def disagreeing(path: Path) -> Path:
+    """Labelled texts of which some are in doubt at some temperatures; every seventh has another label."""
+    words = ("parcel login", "email", "login email", "courier", "parcel", "login")
+    names = ("delivery", "email", "password", "delivery", "delivery", "password")
+    return csv_of(path, [(f"{words[n % 6]} secret {n}", names[(n + (n % 7 == 0)) % 6]) for n in range(84)])
+
+
+def test_a_cascade_is_calibrated_for_the_texts_that_the_proposal_puts_in_doubt(
+    tmp_path: Path, model: Path, entailment: Path
+) -> None:
+    """Given a set whose temperature hides all doubt, when a cascade is calibrated, then the proposal is that of scores
+    which the cascade gives with the proposal in place: to calibrate again from there proposes the same."""
+    labels = written(tmp_path / "disagree.yaml", DISAGREE.format(temperature=0.3))
+    path, config = disagreeing(tmp_path / "rows.csv"), cascade_config(tmp_path, model, entailment, margin=0.2)
+    command = (calibrate, path, "--labels", labels, "--config", config, "--keep-thresholds", "--write")
+    temperatures, losses = [], []
+    for _ in range(2):
+        shown = done(by_config(*command))
+        assert "still changes which model decides" not in shown
+        temperatures.append(choose(load_label_sets(labels), None).temperature)
+        table = re.search(r"^now +\S+ +(\S+) .*\nproposed, measured on \D+ \S+ +(\S+) ", shown, re.MULTILINE)
+        assert table
+        losses.append((float(table[1]), float(table[2])))
+    assert temperatures[1] == pytest.approx(temperatures[0], rel=0.02)
+    assert losses[0][1] < losses[0][0]
+    assert losses[1][0] == pytest.approx(losses[0][1], rel=0.1)
+    one = done(by_config(calibrate, path, "--labels", labels, "--model", model, "--keep-thresholds"))
+    alone = re.search(r"^temperature: (\S+)$", one, re.MULTILINE)
+    assert alone
+    assert float(alone[1]) != pytest.approx(temperatures[0], rel=0.02)
+
+
+def test_a_temperature_that_takes_back_its_own_reason_is_said_to(tmp_path: Path, model: Path, entailment: Path) -> None:
+    """Given a margin with which one temperature makes texts doubtful, and what is fitted then makes them sure again."""
+    labels = written(tmp_path / "disagree.yaml", DISAGREE.format(temperature=0.3))
+    path, config = disagreeing(tmp_path / "rows.csv"), cascade_config(tmp_path, model, entailment, margin=0.4)
+    shown = done(by_config(calibrate, path, "--labels", labels, "--config", config, "--keep-thresholds"))
+    assert "what is proposed still changes which model decides" in shown
+
+
+def test_a_cascade_is_calibrated_in_multi_mode(tmp_path: Path, model: Path, entailment: Path) -> None:
+    """Given a margin that puts every text to both models, then a second round keeps the thresholds of the first."""
+    labels = written(tmp_path / "both.yaml", DISAGREE.format(temperature=1) + "mode: multi\n")
+    path, config = disagreeing(tmp_path / "rows.csv"), cascade_config(tmp_path, model, entailment, margin=1)
+    thresholds = []
+    for _ in range(2):
+        shown = done(by_config(calibrate, path, "--labels", labels, "--config", config, "--write"))
+        assert "still changes which model decides" not in shown
+        thresholds.append([label.threshold for label in choose(load_label_sets(labels), None).labels])
+    assert None not in thresholds[0]
+    assert thresholds[1] == pytest.approx(thresholds[0], abs=0.02)
+
+
+def test_a_model_is_named_once(tmp_path: Path, model: Path) -> None:
+    labels, rows = written(tmp_path / "support.yaml", LABELS), csv_of(tmp_path / "rows.csv")
+    config = write_config(tmp_path, "localhost:1", ("in", "out", "aside"))
+    for command in (evaluate, calibrate):
+        result = by_config(command, rows, "--labels", labels, "--config", config, "--model", model)
+        assert error_of(result, UsageError) == "--model and --config both name a model: give one of them"
+        result = by_config(command, rows, "--labels", labels, "--config", tmp_path / "none.yaml")
+        assert "cannot be read" in error_of(result, SettingsError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,7 @@ from stream_classifier.errors import BundleError, SettingsError
 from stream_classifier.metrics import Metrics
 from stream_classifier.model.bundle import read_manifest, write_manifest
 from stream_classifier.model.cross_encoder import CrossEncoder
+from stream_classifier.model.cuda import PROVIDER, why_no_cuda
 from stream_classifier.model.encoder import Encoder
 from stream_classifier.model.session import Place
 from stream_classifier.settings_file import load_settings
@@ -43,6 +45,16 @@ def test_a_gpu_that_the_build_cannot_use_is_one_line_that_says_what_to_install(t
 def test_the_same_for_pairs(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="without CUDA"):
         CrossEncoder.open(tiny_entailment.build(tmp_path), place=ON_GPU)
+
+
+def test_a_build_whose_gpus_have_no_attention_is_too_old() -> None:
+    """By what such a build says of itself: none can be installed beside the one that runs these tests."""
+
+    def build(version: str) -> SimpleNamespace:
+        return SimpleNamespace(__version__=version, get_available_providers=lambda: [PROVIDER])
+
+    assert (why_no_cuda(build("1.24.4"), "fp16") or "").endswith("'onnxruntime-gpu>=1.25'`)")
+    assert [why_no_cuda(build(version), "fp16") for version in ("1.25.0", "1.31.1", "2.0.0")] == [None] * 3
 
 
 def test_integer_weights_are_for_the_cpu(tmp_path: Path) -> None:

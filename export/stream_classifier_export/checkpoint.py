@@ -1,9 +1,10 @@
 """A model's files become a PyTorch model, in float32 and without any code of the model's own."""
 
 import pickle
+import struct
 import warnings
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from safetensors.torch import load_file
@@ -19,6 +20,20 @@ from stream_classifier.errors import ExportError
 from stream_classifier.model.bundle import FEWEST_TOKENS, Task
 from stream_classifier_export import structbert
 from stream_classifier_export.source import Source
+
+_DAMAGED: Final = (
+    pickle.UnpicklingError,
+    struct.error,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What reading weights may end with: a pickle is a program for a small machine, and a damaged one does anything."""
 
 
 class Checkpoint(NamedTuple):
@@ -136,7 +151,7 @@ def _read(source: Source) -> Mapping[str, Tensor]:
                     content = torch.load(path, map_location="cpu", weights_only=True)
             else:
                 content = load_file(path)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        except _DAMAGED as error:
             raise ExportError(f"{path} is damaged, or holds more than tensors: get the file again") from error
         if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
             raise ExportError(f"{path} holds no weights by name: get the file again")

@@ -4,8 +4,9 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import yaml
 from safetensors import SafetensorError, safe_open
@@ -123,17 +124,44 @@ def _download(model: str, revision: str | None, allow_pickled_weights: bool) -> 
         The directory, and the revision as a commit's hash.
     """
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - not for a directory
-    from huggingface_hub.errors import HFValidationError  # noqa: PLC0415 - likewise
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError  # noqa: PLC0415 - likewise
 
+    # What its answers raise, and what a broken connection raises, have a base in common: that of its HTTP library.
+    of_http = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
     patterns = [*_WANTED, _PICKLED] if allow_pickled_weights else list(_WANTED)
     try:
         directory = Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
-    except (HFValidationError, OSError) as error:  # the hub's own errors are OSErrors
+    except (HFValidationError, OSError, *of_http) as error:
         raise ExportError(
-            f"{model} is no directory here and cannot be had from the hub either ({type(error).__name__}): name the"
-            " directory of a model, or see that the id is right and the hub can be reached"
+            f"{model} is no directory here and cannot be had from the hub either: {_why(error, revision)}"
         ) from error
     return directory, directory.name  # the cache keeps each revision in a directory of its commit's name
+
+
+def _why(error: Exception, revision: str | None) -> str:
+    """What the hub's error means, and what to do."""
+    from huggingface_hub.errors import (  # noqa: PLC0415 - not for a directory
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    # Where the hub cannot be asked, the client looks into its cache, and says that first.
+    reason = (error.__cause__ or error) if isinstance(error, LocalEntryNotFoundError) else error
+    if isinstance(reason, GatedRepoError):
+        return "somebody has to accept its terms there first; do so, and set HF_TOKEN"
+    if isinstance(reason, RepositoryNotFoundError) or (
+        isinstance(reason, HfHubHTTPError) and reason.response.status_code == HTTPStatus.UNAUTHORIZED
+    ):
+        return "it has none of this name, or not for everybody; see that the id is right, or set HF_TOKEN"
+    if isinstance(reason, RevisionNotFoundError):
+        return f"it has the model, but no revision {revision} of it; name another with --revision"
+    if isinstance(reason, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set and the hub's cache lacks it; unset that, or name the model's directory"
+    return f"something failed ({type(reason).__name__}); see that it can be reached, or name the model's directory"
 
 
 def _weights(directory: Path, allow_pickled_weights: bool) -> tuple[tuple[Path, ...], bool]:
@@ -142,7 +170,8 @@ def _weights(directory: Path, allow_pickled_weights: bool) -> tuple[tuple[Path, 
         return safe, False
     pickled = _files(directory, "pytorch_model.bin")
     if not pickled:
-        raise ExportError(f"{directory} has no weights: expected model.safetensors")
+        pickled_ones = "" if allow_pickled_weights else ", or --allow-pickled-weights to bring pickled ones from a hub"
+        raise ExportError(f"{directory} has no weights: expected model.safetensors{pickled_ones}")
     if not allow_pickled_weights:
         raise ExportError(
             f"{directory} has pickled weights only ({pickled[0].name}), and unpickling can run code: convert them to"

@@ -96,12 +96,13 @@ class Classifier:
         measures.truncated = sum(isinstance(result, Classification) and result.truncated for result in in_order)
         return Classified(in_order, measures)
 
-    def scores(self, label_set: LabelSet, texts: Sequence[str]) -> Scores:
+    def scores(self, label_set: LabelSet, texts: Sequence[str], *, temperature: float | None = None) -> Scores:
         """The scores of all labels, before anything is decided or rounded; nothing is remembered.
 
         Args:
             label_set: The labels.
             texts: At least one; equal ones are run once.
+            temperature: Of the scores; None for the label set's, by which a cascade finds what is in doubt in any case.
 
         Raises:
             OutOfMemoryError: One text alone does not fit in memory.
@@ -111,9 +112,12 @@ class Classifier:
         [scored] = self._scorer.score([Asked(label_set, list(rows))], Measures())
         places = [rows[text] for text in texts]
         return Scores(
-            tempered(scored.scores[places], label_set.mode, label_set.temperature),
+            tempered(
+                scored.scores[places], label_set.mode, label_set.temperature if temperature is None else temperature
+            ),
             [scored.truncated[place] for place in places],
             {index: scored.failures[place] for index, place in enumerate(places) if place in scored.failures},
+            None if scored.decided_by is None else [scored.decided_by[place] for place in places],
         )
 
     def _label(self, requests: list[Request], measures: Measures) -> list[Classification | Failure]:

@@ -1,7 +1,6 @@
 """`stream-classifier calibrate`: a temperature and thresholds for a label set, by a file of labelled texts."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 
@@ -14,7 +13,7 @@ from rich.text import Text
 from stream_classifier.classify.classifier import Classifier
 from stream_classifier.classify.cosine_scores import Floats
 from stream_classifier.classify.labels import LabelSet, choose, load_label_sets
-from stream_classifier.classify.opening import open_scorer
+from stream_classifier.cli.chosen_model import ChosenModel, ModelOption, WorkersModelOption
 from stream_classifier.cli.labelled import (
     LabelColumn,
     LabelField,
@@ -35,6 +34,11 @@ from stream_classifier.evaluation.proposal import Proposal, propose
 FEWEST_TEXTS: Final = 20
 _END: Final = 1.05
 """How near to its bounds a temperature is as good as there."""
+_ROUNDS: Final = 5
+"""How often a cascade is asked again, at most."""
+_SAME: Final = 1.02
+"""By which factor two temperatures are the same."""
+_SAME_THRESHOLD: Final = 0.02
 _PLAIN_WIDTH: Final = 200
 """Columns of the tables where there is no terminal."""
 
@@ -60,9 +64,8 @@ def calibrate(
     write: Annotated[
         bool, typer.Option("--write", help="Write it into the label set's file, as its next version.")
     ] = False,
-    model: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A model bundle; the built-in model by default.")
-    ] = None,
+    model: ModelOption = None,
+    config: WorkersModelOption = None,
 ) -> None:
     """Propose a temperature and thresholds, so that scores say how often they are right.
 
@@ -76,15 +79,33 @@ def calibrate(
             raise UsageError(f"{labels}: is a directory; name the label set's file, so that it can be written")
     label_set = choose(load_label_sets(labels), None)
     source = LabelledFile(file, text_column, label_column, text_field, label_field, separator)
-    used = _use(source, label_set, texts, model)
-    proposal = propose(label_set, used.scores, used.truths, accuracy=accuracy, with_thresholds=not keep_thresholds)
+    used = _use(source, label_set, texts, ChosenModel.by_options(model, config))
+
+    def proposed(scores: Floats) -> Proposal:
+        return propose(
+            label_set,
+            scores,
+            used.truths,
+            accuracy=accuracy,
+            with_thresholds=not keep_thresholds,
+            scores_now=used.scores,
+        )
+
+    proposal, settled = _settled(label_set, used, proposed)
     console = Console()
     if not console.is_terminal:
         console = Console(width=_PLAIN_WIDTH, highlight=False)
     _show(console, label_set, proposal, used, accuracy=accuracy)
+    if not settled:
+        console.print(
+            Text(
+                f"After {_ROUNDS} rounds what is proposed still changes which model decides, and that the proposal: "
+                "see what evaluate says of it."
+            )
+        )
     if png:
         picture.draw_reliability(png, proposal.reliability_before, proposal.reliability_after)
-    fitted = write_back.calibrated(label_set, proposal.temperature, proposal.threshold, proposal.thresholds)
+    fitted = _with(label_set, proposal)
     if write:
         write_back.write_back(labels, fitted)
         console.print(Text(f"\nwritten to {labels}, now {fitted.identity}"))
@@ -96,19 +117,22 @@ class _Used(NamedTuple):
     """What is calibrated with.
 
     Attributes:
-        scores: At temperature 1, [texts, labels].
+        scores: At temperature 1, [texts, labels]; of a cascade, as it gives them with the label set as it is.
         truths: Which labels each text has, [texts, labels].
         examples: Texts that were left out, since they are examples of the label set.
         model: Identity of the model.
+        again: Of a cascade, the same scores with another temperature and other thresholds, by which it finds what is in
+            doubt; None for one model, whose scores do not depend on them.
     """
 
     scores: Floats
     truths: Truths
     examples: int
     model: str
+    again: Callable[[LabelSet], Floats] | None
 
 
-def _use(source: LabelledFile, label_set: LabelSet, most: int, model: Path | None) -> _Used:
+def _use(source: LabelledFile, label_set: LabelSet, most: int, model: ChosenModel) -> _Used:
     examples = {example for label in label_set.labels for example in label.examples}
     are_examples = np.array([row.text in examples for row in source.rows(label_set)], np.bool_)
     usable = np.flatnonzero(~are_examples)
@@ -124,17 +148,48 @@ def _use(source: LabelledFile, label_set: LabelSet, most: int, model: Path | Non
     def rows() -> Iterator[Row]:
         return (row for row, use in zip(source.rows(label_set), chosen.tolist(), strict=True) if use)
 
-    classifier = Classifier(open_scorer(model, progress=lambda line: typer.echo(line, err=True)), results_cached=0)
+    classifier = Classifier(model.open(), results_cached=0)
     classifier.prepare([label_set])
-    at_one = replace(label_set, temperature=1.0)
-    all_scores, all_truths = [], []
-    with progress_bar(label_set.identity, len(usable)) as advance:
-        for window, found in scored(classifier, at_one, rows(), advance):
-            for failure in found.failures.values():
-                raise StreamClassifierError(f"{source.path}: {failure.message}")
-            all_scores.append(found.scores)
-            all_truths.append(truths(window, len(label_set.labels)))
-    return _Used(np.concatenate(all_scores), np.concatenate(all_truths), int(are_examples.sum()), classifier.model)
+
+    def at_one(fitted: LabelSet) -> tuple[Floats, Truths, bool]:
+        """Scores at temperature 1, which labels the texts have, and whether a cascade gave the scores."""
+        all_scores, all_truths, cascade = [], [], False
+        with progress_bar(label_set.identity, len(usable)) as advance:
+            for window, found in scored(classifier, fitted, rows(), advance, temperature=1.0):
+                for failure in found.failures.values():
+                    raise StreamClassifierError(f"{source.path}: {failure.message}")
+                all_scores.append(found.scores)
+                all_truths.append(truths(window, len(label_set.labels)))
+                cascade = found.decided_by is not None
+        return np.concatenate(all_scores), np.concatenate(all_truths), cascade
+
+    scores, right, cascade = at_one(label_set)
+    again = (lambda fitted: at_one(fitted)[0]) if cascade else None
+    return _Used(scores, right, int(are_examples.sum()), classifier.model, again)
+
+
+def _settled(label_set: LabelSet, used: _Used, proposed: Callable[[Floats], Proposal]) -> tuple[Proposal, bool]:
+    """What is proposed, and whether it would be proposed again with itself in place.
+
+    A cascade finds what is in doubt by the temperature, in multi mode by the thresholds, too: so its scores change with
+    what is fitted to them, and are asked for again.
+    """
+    proposal = proposed(used.scores)
+    if used.again is None:
+        return proposal, True
+    for _ in range(_ROUNDS):
+        scores = used.again(_with(label_set, proposal))
+        before, proposal = proposal, proposed(scores)
+        if 1 / _SAME < proposal.temperature / before.temperature < _SAME and all(
+            abs(value - before.thresholds.get(name, value)) < _SAME_THRESHOLD
+            for name, value in proposal.thresholds.items()
+        ):
+            return proposal, True
+    return proposal, False
+
+
+def _with(label_set: LabelSet, proposal: Proposal) -> LabelSet:
+    return write_back.calibrated(label_set, proposal.temperature, proposal.threshold, proposal.thresholds)
 
 
 def _show(console: Console, label_set: LabelSet, proposal: Proposal, used: _Used, *, accuracy: float) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from stream_classifier.classify.classifier import Classifier
 from stream_classifier.classify.cosine_scores import Floats
 from stream_classifier.classify.labels import LabelSet, choose, load_label_sets
-from stream_classifier.classify.opening import open_scorer
+from stream_classifier.cli.chosen_model import ChosenModel, ModelOption, WorkersModelOption
 from stream_classifier.cli.labelled import (
     LabelColumn,
     LabelField,
@@ -56,9 +56,8 @@ def evaluate(
     show_texts: Annotated[
         int, typer.Option(min=0, max=1000, metavar="N", help="Show N texts with wrong labels in the HTML report.")
     ] = 0,
-    model: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A model bundle; the built-in model by default.")
-    ] = None,
+    model: ModelOption = None,
+    config: WorkersModelOption = None,
 ) -> None:
     """Say how well texts are labelled, by a file of texts that somebody has labelled.
 
@@ -69,13 +68,13 @@ def evaluate(
     if png:
         picture.require()
     source = LabelledFile(file, text_column, label_column, text_field, label_field, separator)
-    sets, models = _contenders(labels, model, against)
+    sets, models = _contenders(labels, ChosenModel.by_options(model, config), against)
     # All of the file is read before the model is: a wrong label in its last line is known at once.
     counts = [sum(1 for _ in source.rows(label_set)) for label_set in sets[: 1 if sets[0] is sets[-1] else 2]]
     if not counts[0]:
         raise StreamClassifierError(f"{file}: there is no text in it")
     found = [
-        _found(source, label_set, path, counts[0], show_texts) for label_set, path in zip(sets, models, strict=True)
+        _found(source, label_set, chosen, counts[0], show_texts) for label_set, chosen in zip(sets, models, strict=True)
     ]
     evaluations = [one.evaluation for one in found]
     compared = None
@@ -99,13 +98,13 @@ def evaluate(
         raise StreamClassifierError(f"{failed} of {counts[0]} texts could not be labelled, and are in no figure")
 
 
-def _contenders(labels: Path, model: Path | None, against: Path | None) -> tuple[list[LabelSet], list[Path | None]]:
+def _contenders(labels: Path, model: ChosenModel, against: Path | None) -> tuple[list[LabelSet], list[ChosenModel]]:
     """The label sets, and for each of them the model; one, or two that are compared."""
     label_set = choose(load_label_sets(labels), None)
     if not against:
         return [label_set], [model]
     if against.suffix not in {".yaml", ".yml"}:
-        return [label_set, label_set], [model, against]
+        return [label_set, label_set], [model, ChosenModel(against)]
     other = choose(load_label_sets(against), None)
     if label_set.mode != other.mode:
         raise UsageError("one label set is single and the other multi: what they say cannot be compared")
@@ -128,8 +127,8 @@ class _Found(NamedTuple):
     mistakes: list[Mistake]
 
 
-def _found(source: LabelledFile, label_set: LabelSet, model: Path | None, count: int, show_texts: int) -> _Found:
-    classifier = Classifier(open_scorer(model, progress=lambda line: typer.echo(line, err=True)), results_cached=0)
+def _found(source: LabelledFile, label_set: LabelSet, model: ChosenModel, count: int, show_texts: int) -> _Found:
+    classifier = Classifier(model.open(), results_cached=0)
     classifier.prepare([label_set])
     examples = {example for label in label_set.labels for example in label.examples}
     tally, mistakes = Tally(label_set), _Mistakes(label_set, show_texts)
@@ -142,7 +141,8 @@ def _found(source: LabelledFile, label_set: LabelSet, model: Path | None, count:
             gold = truths(rows, len(label_set.labels))
             window = slice(start, start + len(rows))
             failed[window] = ~kept
-            right[window][kept] = tally.add(found.scores[kept], gold[kept])
+            decided_by = [by for by, keep in zip(found.decided_by or (), kept.tolist(), strict=False) if keep]
+            right[window][kept] = tally.add(found.scores[kept], gold[kept], decided_by)
             mistakes.add(rows, found.scores, right[window] | ~kept)
             truncated += int(np.array(found.truncated)[kept].sum())
             seen += sum(row.text in examples for row in rows)

@@ -21,7 +21,12 @@ WINDOW: Final = 256
 
 
 def scored(
-    classifier: Classifier, label_set: LabelSet, rows: Iterable[Row], advance: Callable[[int], None]
+    classifier: Classifier,
+    label_set: LabelSet,
+    rows: Iterable[Row],
+    advance: Callable[[int], None],
+    *,
+    temperature: float | None = None,
 ) -> Iterator[tuple[list[Row], Scores]]:
     """Rows with their scores, a window at a time.
 
@@ -30,6 +35,7 @@ def scored(
         label_set: Whose labels are scored.
         rows: Any number; as many as the threads take are read ahead.
         advance: Is told how many rows have been scored since it was told last.
+        temperature: Of the scores; None for the label set's.
     """
     threads = available_cores()
     waiting = iter(rows)
@@ -40,7 +46,7 @@ def scored(
             window = list(itertools.islice(waiting, WINDOW))
             if window:
                 texts = [row.text for row in window]
-                running.append((window, pool.submit(classifier.scores, label_set, texts)))
+                running.append((window, pool.submit(classifier.scores, label_set, texts, temperature=temperature)))
             while running and (not window or len(running) > threads):
                 done, future = running.popleft()
                 yield done, future.result()

@@ -9,7 +9,7 @@ import numpy as np
 from stream_classifier.evaluation.calibration import BINS, Reliability
 from stream_classifier.evaluation.results import Evaluation
 from stream_classifier.evaluation.significance import Comparison
-from stream_classifier.evaluation.terminal import comparison, headings, share
+from stream_classifier.evaluation.terminal import comparison, decided_by, headings, share
 
 _CONFUSIONS_SHOWN: Final = 30
 _PLOT: Final = 300
@@ -82,6 +82,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str | float | None]]) -
 
 
 def _summary(evaluations: Sequence[Evaluation]) -> str:
+    cascades: list[list[str | float | None]] = [[title, *cells] for title, cells in decided_by(evaluations)]
     rows: list[list[str | float | None]] = [
         ["model", *(one.model for one in evaluations)],
         ["texts", *(one.texts for one in evaluations)],
@@ -91,6 +92,7 @@ def _summary(evaluations: Sequence[Evaluation]) -> str:
         ["expected calibration error", *(one.ece for one in evaluations)],
         ["coverage: texts that got a label", *(one.coverage for one in evaluations)],
         ["accuracy of those", *(one.accuracy_of_answered for one in evaluations)],
+        *cascades,
         ["texts a second", *(round(one.texts_per_second) for one in evaluations)],
         ["truncated", *(one.truncated for one in evaluations)],
         ["failed, and left out", *(one.failed for one in evaluations)],

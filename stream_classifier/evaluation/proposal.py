@@ -75,7 +75,15 @@ class Proposal:
     by_label: tuple[LabelThreshold, ...]
 
 
-def propose(label_set: LabelSet, scores: Floats, truths: Truths, *, accuracy: float, with_thresholds: bool) -> Proposal:
+def propose(
+    label_set: LabelSet,
+    scores: Floats,
+    truths: Truths,
+    *,
+    accuracy: float,
+    with_thresholds: bool,
+    scores_now: Floats | None = None,
+) -> Proposal:
     """Fit a temperature and thresholds.
 
     Args:
@@ -84,10 +92,12 @@ def propose(label_set: LabelSet, scores: Floats, truths: Truths, *, accuracy: fl
         truths: Which labels each text has, [texts, labels]; exactly one in single mode.
         accuracy: Single mode: the share of given labels that has to be right.
         with_thresholds: Whether to propose thresholds, too.
+        scores_now: At temperature 1, [texts, labels], where a cascade gives others with the set as it is than with what
+            is proposed; None where they are the same.
     """
     mode = label_set.mode
     first = halves(len(scores))
-    now = tempered(scores, mode, label_set.temperature)
+    now = tempered(scores if scores_now is None else scores_now, mode, label_set.temperature)
     temperature = fit_temperature(scores, truths, mode)
     fitted = tempered(scores, mode, temperature)
     held_out = np.empty_like(scores)  # each half at the temperature of the other

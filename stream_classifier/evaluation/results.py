@@ -7,7 +7,8 @@ import numpy as np
 
 from stream_classifier.classify.labels import Mode
 from stream_classifier.evaluation.calibration import Reliability
-from stream_classifier.evaluation.tally import Counts, Tally
+from stream_classifier.evaluation.tally import Counts, Decided, Tally
+from stream_classifier.model.bundle import Task
 
 
 class LabelResult(NamedTuple):
@@ -30,6 +31,22 @@ class LabelResult(NamedTuple):
     support: int
     given: int
     threshold: float
+
+
+class DecidedBy(NamedTuple):
+    """How well one model of a cascade does on the texts that it had the last word on.
+
+    Attributes:
+        task: Of the model: `similarity` or `entailment`.
+        texts: How many.
+        share: The share that they are of all texts.
+        accuracy: The share of them that got just the labels that they should; None where there are none.
+    """
+
+    task: Task
+    texts: int
+    share: float
+    accuracy: float | None
 
 
 class Confusion(NamedTuple):
@@ -65,6 +82,7 @@ class Evaluation:
         ece: Expected calibration error of the best scores, in multi mode of all; 15 bins.
         coverage: The share of texts that got any label.
         accuracy_of_answered: The share of those that got just the labels that they should; None where none got any.
+        decided_by: Each model of a cascade; empty without one.
         labels: Each label.
         confusion: As in `Tally`, [labels, labels + 1].
         reliability: As in `Tally`.
@@ -84,6 +102,7 @@ class Evaluation:
     ece: float
     coverage: float
     accuracy_of_answered: float | None
+    decided_by: tuple[DecidedBy, ...]
     labels: tuple[LabelResult, ...]
     confusion: Counts
     reliability: Reliability
@@ -124,6 +143,7 @@ class Evaluation:
             "ece": self.ece,
             "coverage": self.coverage,
             "accuracy_of_answered": self.accuracy_of_answered,
+            "decided_by": [each._asdict() for each in self.decided_by],
             "seconds": self.seconds,
             "texts_per_second": self.texts_per_second,
             "labels": [label._asdict() for label in self.labels],
@@ -186,9 +206,20 @@ def evaluation(
         ece=tally.reliability.error,
         coverage=tally.answered / tally.texts,
         accuracy_of_answered=tally.right_of_answered / tally.answered if tally.answered else None,
+        decided_by=_decided_by(tally),
         labels=labels,
         confusion=tally.confusion,
         reliability=tally.reliability,
+    )
+
+
+def _decided_by(tally: Tally) -> tuple[DecidedBy, ...]:
+    """Both models of a cascade, also where one decided nothing."""
+    tasks: tuple[Task, ...] = ("similarity", "entailment") if tally.decided else ()
+    found = [(task, tally.decided.get(task, Decided())) for task in tasks]
+    return tuple(
+        DecidedBy(task, one.texts, one.texts / tally.texts, one.right / one.texts if one.texts else None)
+        for task, one in found
     )
 
 

@@ -1,5 +1,8 @@
 """What is counted while labelled texts go by: no text is kept, and nothing grows with their number. Pure."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,6 +10,7 @@ from stream_classifier.classify.classification import SCORE_DECIMALS
 from stream_classifier.classify.cosine_scores import Floats
 from stream_classifier.classify.labels import LabelSet
 from stream_classifier.evaluation.calibration import Reliability, Truths, nothing
+from stream_classifier.model.bundle import Task
 
 Counts = NDArray[np.int64]
 
@@ -28,6 +32,18 @@ def given(label_set: LabelSet, scores: Floats) -> Truths:
     return reached & best
 
 
+class Decided(NamedTuple):
+    """What one model of a cascade had the last word on.
+
+    Attributes:
+        texts: How many.
+        right: Those of them that got just the labels that they should.
+    """
+
+    texts: int = 0
+    right: int = 0
+
+
 class Tally:
     """Counts of what was given and what would have been right.
 
@@ -45,6 +61,7 @@ class Tally:
         got: Of each label, the texts that got it, [labels].
         support: Of each label, the texts that have it, [labels].
         reliability: Best scores, or in multi mode all, and whether their label was right.
+        decided: By the model that had the last word, in a cascade; without one it is empty.
     """
 
     def __init__(self, label_set: LabelSet) -> None:
@@ -56,13 +73,15 @@ class Tally:
         self.got: Counts = np.zeros(labels, np.int64)
         self.support: Counts = np.zeros(labels, np.int64)
         self.reliability: Reliability = nothing()
+        self.decided: dict[Task, Decided] = {}
 
-    def add(self, scores: Floats, truths: Truths) -> Truths:
+    def add(self, scores: Floats, truths: Truths, decided_by: Sequence[Task] = ()) -> Truths:
         """Count some texts.
 
         Args:
             scores: [texts, labels].
             truths: Which labels each text has, [texts, labels]; exactly one in single mode.
+            decided_by: Of each text, which model of a cascade had the last word; empty without a cascade.
 
         Returns:
             Which of the texts got just the labels that they should, [texts].
@@ -74,6 +93,10 @@ class Tally:
         self.answered += int(some.sum())
         self.right += int(right.sum())
         self.right_of_answered += int((right & some).sum())
+        for task in dict.fromkeys(decided_by):
+            its_own = np.array([by == task for by in decided_by])
+            before = self.decided.get(task, Decided())
+            self.decided[task] = Decided(before.texts + int(its_own.sum()), before.right + int(right[its_own].sum()))
         # Of floats, which count as exactly, and are multiplied many times as fast as integers.
         pairs = truths.T.astype(np.float64) @ np.column_stack([labels, ~some]).astype(np.float64)
         self.confusion += pairs.astype(np.int64)

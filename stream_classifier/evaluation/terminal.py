@@ -31,6 +31,16 @@ def headings(evaluations: Sequence[Evaluation]) -> list[str]:
     return [f"{place}: {one.label_set}" for place, one in zip(("first", "second"), evaluations, strict=True)]
 
 
+def decided_by(evaluations: Sequence[Evaluation]) -> list[tuple[str, list[str]]]:
+    """How much each model of a cascade decided, and how well: a title and a cell for each evaluation."""
+    tasks = dict.fromkeys(each.task for one in evaluations for each in one.decided_by)
+    cells = [
+        {each.task: f"{share(each.share)}, {share(each.accuracy)} of it right" for each in one.decided_by}
+        for one in evaluations
+    ]
+    return [(f"decided by {task}", [of_one.get(task, share(None)) for of_one in cells]) for task in tasks]
+
+
 def summary(evaluations: Sequence[Evaluation]) -> Table:
     """The figures, a column for each evaluation."""
     table = Table(box=None, pad_edge=False)
@@ -49,6 +59,7 @@ def summary(evaluations: Sequence[Evaluation]) -> Table:
         ("accuracy of those", [share(one.accuracy_of_answered) for one in evaluations]),
         ("texts/s", [f"{one.texts_per_second:,.0f}" for one in evaluations]),
     ]
+    rows += decided_by(evaluations)
     for title, found in (
         ("truncated", [one.truncated for one in evaluations]),
         ("failed", [one.failed for one in evaluations]),

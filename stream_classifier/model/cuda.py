@@ -25,6 +25,10 @@ PROVIDER: Final = "CUDAExecutionProvider"
 INSTALL: Final = "install the GPU build (`pip uninstall onnxruntime`, then `pip install '.[gpu]'`)"
 LOOK: Final = "look whether nvidia-smi shows it, and whether its driver is new enough for this build's CUDA"
 
+OLDEST: Final = (1, 25)
+"""The first ONNX Runtime whose CUDA provider has the Attention operator of exported graphs: an older one would run it
+on the CPU, layer for layer, with copies there and back."""
+
 _MIB: Final = 2**20
 
 
@@ -43,6 +47,11 @@ def why_no_cuda(ort: Any, precision: str) -> str | None:  # noqa: ANN401 - a mod
         return "a bundle with integer weights is for the CPU: export the model with --precision fp16 for a GPU"
     if PROVIDER not in ort.get_available_providers():
         return f"this ONNX Runtime ({ort.__version__}) is built without CUDA: {INSTALL}"
+    if tuple(int(part) for part in ort.__version__.split(".")[:2]) < OLDEST:
+        return (
+            f"this ONNX Runtime ({ort.__version__}) has no attention for GPUs: upgrade it (`pip install --upgrade"
+            f" 'onnxruntime-gpu>={'.'.join(map(str, OLDEST))}'`)"
+        )
     return None
 
 

@@ -11,6 +11,7 @@ import orjson
 import pytest
 import tiny_bundle
 import tiny_entailment
+from exporting import export_tiny, tiny_model
 from prometheus_client import generate_latest
 from stream import Stream
 from worker_process import Process
@@ -23,16 +24,22 @@ from stream_classifier.classify.similarity import Similarity
 from stream_classifier.device_metrics import DeviceMetrics
 from stream_classifier.errors import BundleError, ModelError
 from stream_classifier.metrics import Metrics
-from stream_classifier.model.bundle import MODEL_FILE
+from stream_classifier.model.bundle import MODEL_FILE, WEIGHTS_FILE
 from stream_classifier.model.cross_encoder import CrossEncoder
 from stream_classifier.model.cuda import CudaSession
 from stream_classifier.model.encoder import Encoder
-from stream_classifier.model.session import Place, session_options
+from stream_classifier.model.session import OnnxSession, Place, session_options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from broker import MakeTopic
+    from exporting import Export
+
+    from stream_classifier.model.bundle import Task
+    from stream_classifier.model.session import Output
+
+__all__ = ["export_tiny", "tiny_model"]
 
 GPU = Place("cuda")
 CPU = Place("cpu")
@@ -92,24 +99,54 @@ def test_a_gpu_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         Encoder.open(tiny_bundle.build(tmp_path), place=Place("cuda", (63,)))
 
 
-def test_nothing_that_takes_time_runs_on_the_cpu(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("architecture", "task"),
+    [("bert", "entailment"), ("structbert", "entailment"), ("xlm-roberta", "similarity"), ("modernbert", "similarity")],
+)
+def test_nothing_that_takes_time_runs_on_the_cpu(
+    export_tiny: Export, tmp_path: Path, architecture: str, task: Task
+) -> None:
+    """Given a graph as the exporter writes it for GPUs, then all of its operators that work on every token run there,
+    attention first: ONNX Runtime would run it on the CPU without a word if its CUDA provider had none."""
     import onnxruntime  # noqa: PLC0415 - the GPU build, which other machines do not have
 
-    bundle = tiny_bundle.build(tmp_path)
+    bundle = export_tiny(architecture, task, precision="fp16")
+    weights = (bundle / WEIGHTS_FILE).read_bytes()
 
     def profiled() -> onnxruntime.SessionOptions:
         options = session_options()
         options.enable_profiling = True
         options.profile_file_prefix = str(tmp_path / "profile")
+        options.add_external_initializers_from_files_in_memory([WEIGHTS_FILE], [weights], [len(weights)])
         return options
 
     session = CudaSession(onnxruntime, (bundle / MODEL_FILE).read_bytes(), profiled, gpu=0, memory_mib=None)
     ids = np.ones((4, 16), np.int64)
-    session.run("embedding", {"input_ids": ids, "attention_mask": ids})
+    inputs = {put.name: ids for put in session.session.get_inputs()}
+    session.run("embedding" if task == "similarity" else "logits", inputs)
     with open(session.session.end_profiling(), encoding="utf-8") as file:  # noqa: PTH123 - a name, not a path
         nodes = [event["args"] for event in json.load(file) if event.get("cat") == "Node" and "args" in event]
-    on_cpu = {node["op_name"] for node in nodes if node.get("provider") == "CPUExecutionProvider"}
-    assert not on_cpu & {"MatMul", "Gemm", "Attention", "MultiHeadAttention", "LayerNormalization", "Gather"}
+    places = {(node.get("provider"), node["op_name"]) for node in nodes}
+    assert ("CUDAExecutionProvider", "Attention") in places
+    on_cpu = {name for provider, name in places if provider == "CPUExecutionProvider"}
+    assert not on_cpu & {"MatMul", "Gemm", "Attention", "MultiHeadAttention", "LayerNormalization", "Gelu"}
+
+
+@pytest.mark.parametrize(("architecture", "task"), [("bert", "entailment"), ("xlm-roberta", "similarity")])
+def test_an_export_in_half_precision_gives_what_the_cpu_gives(
+    export_tiny: Export, architecture: str, task: Task
+) -> None:
+    """Given rows of several lengths, so that there is padding, then a GPU and the CPU agree within half precision."""
+    bundle = export_tiny(architecture, task, precision="fp16")
+    ids = [[2, *range(5, 5 + length), 3] for length in (1, 7, 30)]
+    output: Output = "embedding" if task == "similarity" else "logits"
+    on_gpu, on_cpu = (
+        OnnxSession(bundle / MODEL_FILE, output, place=place, precision="fp16").run(
+            ids, 0, [[0] * len(row) for row in ids] if architecture == "bert" else None
+        )
+        for place in (GPU, CPU)
+    )
+    assert np.abs(on_gpu - on_cpu).max() < 0.02 * np.abs(on_cpu).max()
 
 
 def test_the_gauges_tell_of_the_gpu(tmp_path: Path) -> None:
