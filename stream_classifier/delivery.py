@@ -27,6 +27,7 @@ from stream_classifier.refusals import RecentRefusals
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from stream_classifier.events.form import Form
     from stream_classifier.ledger import Partition
     from stream_classifier.metrics import Metrics
     from stream_classifier.settings import Settings
@@ -50,6 +51,7 @@ class Delivery:
         model: The bundle's short hash.
         metrics: Is kept up to date.
         has_committed: Tells whether the group has these offsets; None when it cannot be told now.
+        form: How events look.
     """
 
     def __init__(
@@ -59,8 +61,9 @@ class Delivery:
         model: str,
         metrics: Metrics,
         has_committed: Callable[[Mapping[Partition, int]], bool | None],
+        form: Form,
     ) -> None:
-        self._writer = Writer(settings, limits, model=model, version=__version__)
+        self._writer = Writer(settings, limits, model=model, version=__version__, form=form)
         self._transactions: TransactionalSink[InFlight] | None = None
         self._sink: Sink[InFlight] | TransactionalSink[InFlight]
         if settings.delivery == "exactly_once":
