@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import decimal
+import functools
 import io
 import json
 import struct
@@ -337,6 +338,7 @@ def test_the_decoded_event_is_looked_at_as_any_other(client: SchemaRegistryClien
 F = descriptor_pb2.FieldDescriptorProto
 
 
+@functools.cache
 def proto(syntax: str = "proto3", fields: int = 3) -> Any:
     """Message types `shop.Outer` and its `Ticket`, as a compiler would make them."""
     file = descriptor_pb2.FileDescriptorProto(name=f"shop_{syntax}_{fields}.proto", package="shop", syntax=syntax)

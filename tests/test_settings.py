@@ -119,7 +119,7 @@ def test_every_problem_is_named_at_once(refusal: Callable[..., str]) -> None:
         "batch.max_wait_ms: Input should be a valid integer",
         "output.topic: Input should be a valid string",
         "input.topics.0: a topic's name is",
-        "input.format: Input should be 'json' or 'text'",
+        "input.format: Input should be 'json', 'text', 'avro', 'protobuf', 'json_schema' or 'cloudevents'",
         "dead_letter.topic is required",
         "STREAM_CLASSIFIER_MODEL__THREADS: Input should be a valid integer",
         "STREAM_CLASSIFIER_NONSENSE: names no setting; write STREAM_CLASSIFIER_SECTION__KEY",
