@@ -9,6 +9,7 @@ import functools
 import io
 import json
 import struct
+import sys
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schema_registry import SchemaRegistry
 
-from stream_classifier.errors import RegistryError
+from stream_classifier.errors import RegistryError, SettingsError
 from stream_classifier.events.decode import Awaited, Task
 from stream_classifier.events.record import Record
 from stream_classifier.events.refusal import Refusal
@@ -468,9 +469,10 @@ def test_json_with_a_schema_comes_out_with_one(client: SchemaRegistryClient, cas
     framing = json_value(client, mine, OBJECT, {"text": "t"})[:5]
     value = framing + '{ "text" : "外卖" , "n" : 12345678901234567890123456789 }'.encode()
     out = mine.label(value)
-    expected = {"text": "外卖", "n": 12345678901234567890123456789, "classification": RESULT}
+    number = 12345678901234567890123456789
+    expected = {"text": "外卖", "n": number, "classification": RESULT}
     assert json.loads(out[5:]) == expected
-    assert read_json(client, mine, out) == expected | {"n": float(expected["n"])}, "their reader knows 64 bits"
+    assert read_json(client, mine, out) == expected | {"n": float(number)}, "their reader knows 64 bits"
     assert out[5:].startswith(value[5:-1]), "the event's own bytes stay as they were"
     assert plain.label(value) == out[5:]
 
@@ -559,6 +561,21 @@ def test_at_last_it_is_given_up() -> None:
     with pytest.raises(RegistryError, match=r"asked for 0\.2 s"):
         mine.decode(mine.record(b"\0\0\0\0\1abc"))
     mine.form.close()
+
+
+def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("avro", "form"):
+        monkeypatch.delitem(sys.modules, f"stream_classifier.registry.{name}")
+    monkeypatch.setitem(sys.modules, "fastavro", None)
+    with pytest.raises(SettingsError, match=r"needs the extra schema-registry \(fastavro is missing\)"):
+        Case("http://127.0.0.1:9", "avro")
+
+
+@pytest.mark.parametrize("client", [{"basic.auth.user.info": "nonsense-secret"}, {"nonsense": "secret"}])
+def test_properties_that_the_client_does_not_take(client: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match=r"schema_registry\.client cannot be used") as raised:
+        Case("http://127.0.0.1:9", "avro", schema_registry={"client": client})
+    assert "secret" not in str(raised.value)
 
 
 def test_no_more_schemas_are_kept_than_wanted(client: SchemaRegistryClient, case: Any) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 import tiny_bundle
+import yaml
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.schema_registry.json_schema import JSONDeserializer, JSONSerializer
@@ -17,15 +20,17 @@ from schema_registry import SchemaRegistry
 from stream import Stream, header, offsets_are_in_order
 from test_schema_forms import CONF, OBJECT, TICKET, class_of, proto
 
+from stream_classifier.cli import run
 from stream_classifier.errors import RegistryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from broker import MakeTopic
 
-UNKNOWN = b"\0\x7f\xff\xff\xf0abcdef"
+PAGE = (Path(__file__).parents[1] / "docs" / "formats.md").read_text(encoding="utf-8")
+EXAMPLES = dict(re.findall(r"<!-- test: (\w+) -->\n```yaml\n(.*?)```", PAGE, re.DOTALL))
+UNKNOWN = b"\0\x7f\xff\xff\xf0\0abcde"  # in Protobuf, the zero is the first message
 TEXTS = ("where is my parcel", "money refund")
 LABELS = ["delivery", "refund"]
 
@@ -45,6 +50,14 @@ def client(registry: SchemaRegistry) -> Iterator[SchemaRegistryClient]:
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     return tiny_bundle.build(tmp_path / "bundle")
+
+
+def example(name: str, url: str) -> dict[str, dict[str, Any]]:
+    """Settings of docs/formats.md, with the registry of the test."""
+    found: dict[str, dict[str, Any]] = yaml.safe_load(EXAMPLES[name])
+    if "schema_registry" in found:
+        found["schema_registry"] = {"url": url}
+    return found
 
 
 def serializer(form: str, client: SchemaRegistryClient) -> Any:
@@ -87,8 +100,9 @@ def test_events_with_a_schema_are_labelled_and_a_wrong_id_is_put_aside(
     form: str,
     registry: SchemaRegistry,
     client: SchemaRegistryClient,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    changes: dict[str, dict[str, Any]] = {"input": {"format": form}, "schema_registry": {"url": registry.url}}
+    changes = example(form, registry.url)
     stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle, delivery=delivery, settings=changes)
     write = serializer(form, client)
     context = SerializationContext(stream.input, MessageField.VALUE)
@@ -108,6 +122,69 @@ def test_events_with_a_schema_are_labelled_and_a_wrong_id_is_put_aside(
     assert letter.value == UNKNOWN
     assert header(letter, "classifier-error-code") == b"schema_unknown"
     assert stream.committed() == {0: 3}
+
+    config = str(stream.config)
+    capsys.readouterr()
+    assert run(["check", "--config", config]) == 0
+    assert "ok       schema registry" in capsys.readouterr().out
+    assert run(["watch", "--config", config, "--from-beginning", "--count", "2"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    for line, text, label in zip(shown, TEXTS, LABELS, strict=True):
+        assert re.fullmatch(rf"\d\.\d\d {label} +{text}", line)
+    assert run(["watch", "--config", config, "--from-beginning", "--count", "1", "--json"]) == 0
+    assert orjson.loads(capsys.readouterr().out)["classification"]["label"] == "delivery"
+    assert run(["publish", "-", "--config", config]) == 2
+    assert "take a producer" in capsys.readouterr().err
+
+
+def test_events_with_a_schema_can_be_written_as_json(
+    bootstrap_servers: str,
+    make_topic: MakeTopic,
+    tmp_path: Path,
+    bundle: Path,
+    delivery: str,
+    registry: SchemaRegistry,
+    client: SchemaRegistryClient,
+) -> None:
+    changes = example("avro_as_json", registry.url)
+    stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle, delivery=delivery, settings=changes)
+    context = SerializationContext(stream.input, MessageField.VALUE)
+    stream.publish(serializer("avro", client)({"id": 7, "text": TEXTS[1]}, context))
+    stream.run(1)
+    (record,) = stream.labelled
+    event = orjson.loads(record.value or b"")
+    assert (event["id"], event["text"], event["classification"]["label"]) == (7, TEXTS[1], "refund")
+
+
+def test_check_tells_of_a_registry_that_does_not_answer_or_lacks_a_subject(
+    bootstrap_servers: str,
+    make_topic: MakeTopic,
+    tmp_path: Path,
+    bundle: Path,
+    registry: SchemaRegistry,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    url = registry.url.replace("//", "//name:a-password@")
+    (tmp_path / "registry-secret").write_text("name:a-password")
+    changes: dict[str, dict[str, Any]] = {
+        "input": {"format": "avro"},
+        "schema_registry": {"url": registry.url, "client": {"basic.auth.user.info": {"file": "registry-secret"}}},
+    }
+    stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle, settings=changes)
+    registry.down = 401
+    assert run(["check", "--config", str(stream.config)]) == 1
+    shown = capsys.readouterr()
+    assert re.search(r"PROBLEM  schema registry: .* answers HTTP 401", shown.out)
+
+    changes["schema_registry"] = {"url": url, "auto_register": False}
+    stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle, settings=changes)
+    assert run(["check", "--config", str(stream.config)]) == 1
+    told = capsys.readouterr()
+    registry.down = None
+    assert run(["check", "--config", str(stream.config)]) == 1
+    lacking = capsys.readouterr()
+    assert f"PROBLEM  schema registry: the registry has no subject {stream.output}-value" in lacking.out
+    assert "a-password" not in "".join((*shown, *told, *lacking))
 
 
 @pytest.mark.both_modes
@@ -194,7 +271,7 @@ EVENT = b'{"specversion":"1.0","id":"2","source":"/shop","type":"ticket.opened",
 def test_cloudevents_of_both_modes_are_labelled(
     bootstrap_servers: str, make_topic: MakeTopic, tmp_path: Path, bundle: Path, delivery: str
 ) -> None:
-    changes = {"input": {"format": "cloudevents"}}
+    changes = example("cloudevents", "")
     stream = Stream(bootstrap_servers, make_topic, tmp_path, bundle, delivery=delivery, settings=changes)
     stream.publish(b'{"text":"where is my parcel"}', headers=list(BINARY))
     stream.publish(EVENT, headers=list(STRUCTURED))
@@ -202,10 +279,12 @@ def test_cloudevents_of_both_modes_are_labelled(
     stream.run(3)
     binary, structured = stream.labelled
     assert orjson.loads(binary.value or b"")["classification"]["label"] == "delivery"
-    assert (binary.headers or [])[: len(BINARY)] == BINARY
+    headers = dict(binary.headers or [])
+    assert (headers["ce_id"], headers["content-type"]) == (b"1", b"application/json")
+    assert (headers["ce_type"], headers["ce_source"]) == (b"com.example.ticket.labelled", b"/stream-classifier")
     event = orjson.loads(structured.value or b"")
     assert event["data"]["classification"]["label"] == "refund"
-    assert event["type"] == "ticket.opened"
+    assert (event["id"], event["type"]) == ("2", "com.example.ticket.labelled")
     assert (structured.headers or [])[:1] == STRUCTURED
     (letter,) = stream.dead_letters
     assert header(letter, "classifier-error-code") == b"cloudevent_invalid"

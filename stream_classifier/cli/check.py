@@ -13,6 +13,8 @@ from stream_classifier.errors import SettingsError, StreamClassifierError
 from stream_classifier.kafka.clients import check_properties
 from stream_classifier.kafka.topics import Topics
 from stream_classifier.kafka.transactions import try_transactions
+from stream_classifier.registry.opening import open_schema_form
+from stream_classifier.settings import WITH_SCHEMA
 from stream_classifier.settings_file import load_settings
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ def check(
         ("model", _model),
         ("client properties", _client_properties) if offline else ("kafka", _kafka),
     ]
+    if settings.input.format in WITH_SCHEMA:
+        parts.append(("schema registry", _registry_client if offline else _registry))
     problems = 0
     for name, part in parts:
         found = list(_problems_of(part, settings))
@@ -98,6 +102,19 @@ def _kafka(settings: Settings) -> Iterator[str]:
     sizes = {states[name].partitions for name in (*settings.input.topics, settings.output.topic)} - {0}
     if len(sizes) > 1:
         typer.echo("note     kafka: input and output differ in partitions, so a key can change its partition number")
+
+
+def _registry_client(settings: Settings) -> Iterator[str]:
+    open_schema_form(settings).close()
+    yield from ()
+
+
+def _registry(settings: Settings) -> Iterator[str]:
+    form = open_schema_form(settings)
+    try:
+        yield from form.problems()
+    finally:
+        form.close()
 
 
 def _in_the_clear(settings: Settings) -> list[str]:

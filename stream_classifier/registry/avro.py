@@ -84,10 +84,18 @@ class AvroCodec:
             raise ValueError("not a record")  # noqa: TRY004 - the event's value, as all other cases
         return members
 
+    def plain(self, record: Record) -> bytes:
+        """The event as JSON.
+
+        Raises:
+            ValueError: The value is not what the schema says.
+        """
+        return as_json(self._members(record))
+
     def enrich(self, record: Record, classification: bytes) -> bytes:
         """See `Codec`."""
         if self._as_json:
-            return self._enricher.enrich(as_json(self._members(record)), classification)
+            return self._enricher.enrich(self.plain(record), classification)
         result = io.BytesIO()
         fastavro.schemaless_writer(result, self._union, orjson.loads(classification))
         return framed(self.output_id) + payload_of(record, self.schema_type) + result.getvalue()

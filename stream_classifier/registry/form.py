@@ -27,7 +27,7 @@ from stream_classifier.registry.lookups import Lookups
 from stream_classifier.registry.protobuf import ProtobufCodec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from stream_classifier.events.decode import Awaited, PassThrough, Task
     from stream_classifier.events.form import Codec
@@ -71,19 +71,19 @@ class SchemaForm:
         )
         self._subject = f"{settings.output.topic}-value"
         self._same = settings.output.format == "same"
+        output = settings.output.model_copy(update={"format": "json"})
+        self._as_json = settings.model_copy(update={"output": output})
+        self._seen: dict[Wanted, AvroCodec | ProtobufCodec | JsonSchemaCodec] = {}
 
     def decode(self, record: Record) -> Task | Refusal | PassThrough | Awaited:
         """See `Form`."""
         value = record.value
         if value is None or not record.headers_readable:
             return self._decoder.unread(record)
-        schema_id = SchemaId(self._codec.schema_type)
-        try:
-            dual_schema_id_deserializer(value, context_of(record), schema_id)
-        except (SerializationError, struct.error, ValueError, EOFError):
+        wanted = self._wanted(record)
+        if wanted is None:
             return Refusal("schema_mismatch", "the value does not begin with the id of a schema, and no header has one")
-        key = str(schema_id.guid) if schema_id.id is None else schema_id.id
-        codec = self._lookups.get((key, tuple(schema_id.message_indexes or ())))
+        codec = self._lookups.get(wanted)
         if codec is None:
             return AWAITED
         if isinstance(codec, Refusal):
@@ -91,9 +91,18 @@ class SchemaForm:
         try:
             members, size = codec.decode(record)
         except ValueError:
-            return Refusal("schema_mismatch", f"the value is not what the schema {key} says")
+            return Refusal("schema_mismatch", f"the value is not what the schema {wanted[0]} says")
         record.codec = codec
         return self._decoder.read(members, size)
+
+    def _wanted(self, record: Record) -> Wanted | None:
+        schema_id = SchemaId(self._codec.schema_type)
+        try:
+            dual_schema_id_deserializer(record.value or b"", context_of(record), schema_id)
+        except (SerializationError, struct.error, ValueError, EOFError):
+            return None
+        key = str(schema_id.guid) if schema_id.id is None else schema_id.id
+        return key, tuple(schema_id.message_indexes or ())
 
     def enrich(self, record: Record, classification: bytes) -> bytes:
         """See `Form`."""
@@ -117,6 +126,40 @@ class SchemaForm:
         """See `Form`."""
         self._lookups.close()
         self._client.close()
+
+    # For commands, which can wait -------------------------------------------------------------------------------------
+
+    def shown(self, record: Record) -> bytes:
+        """The value as JSON, read by its schema. The registry is asked once, if it was not yet.
+
+        Raises:
+            RegistryError: It cannot be asked.
+            ValueError: The value has no schema, or is not what it says.
+        """
+        wanted = self._wanted(record)
+        if wanted is None:
+            raise ValueError("no id of a schema")
+        if (codec := self._seen.get(wanted)) is None:
+            try:
+                held = fetch(self._client, wanted[0], self._codec.fetched_as)
+                codec = self._seen[wanted] = self._codec(held, wanted[1], self._as_json)
+            except (NotFoundError, RefusedError, UnfitError):
+                raise ValueError("no such schema") from None
+        return codec.plain(record)
+
+    def problems(self) -> Iterator[str]:
+        """What keeps the registry from being used as the settings say, as far as that can be asked.
+
+        Raises:
+            RegistryError: It cannot be asked.
+        """
+        subjects = self._client.reach()
+        registry = self._settings.schema_registry
+        if self._same and registry and not registry.auto_register and self._subject not in subjects:
+            yield (
+                f"the registry has no subject {self._subject}, and schema_registry.auto_register is off: register the "
+                "schemas of labelled events there, or give the right to read it"
+            )
 
     # In the thread that asks ------------------------------------------------------------------------------------------
 

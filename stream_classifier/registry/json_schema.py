@@ -79,9 +79,13 @@ class JsonSchemaCodec:
             raise ValueError("not an object")  # noqa: TRY004 - the event's value, as all other cases
         return Decoded(members, len(record.value or b""))
 
+    def plain(self, record: Record) -> bytes:
+        """The event as JSON, which is what it is."""
+        return payload_of(record, self.schema_type)
+
     def enrich(self, record: Record, classification: bytes) -> bytes:
         """See `Codec`."""
-        enriched = self._enricher.enrich(payload_of(record, self.schema_type), classification)
+        enriched = self._enricher.enrich(self.plain(record), classification)
         return enriched if self._as_json else framed(self.output_id) + enriched
 
 

@@ -57,6 +57,8 @@ class ProtobufCodec:
     def decode(self, record: Record) -> Decoded:
         """See `Codec`."""
         message = self._message(record)
+        if self._as_json:
+            self.plain(record)  # what cannot be written is to be found out now
         members: dict[str, Any] = {}
         for path in self._paths:
             _pick(message, path, members)
@@ -71,11 +73,23 @@ class ProtobufCodec:
             raise ValueError("not a message")  # noqa: TRY004 - the event's value, as all other cases
         return message
 
+    def plain(self, record: Record) -> bytes:
+        """The event as JSON, in Protobuf's own mapping, with the names that the schema has.
+
+        Raises:
+            ValueError: The value is not what the schema says.
+        """
+        message = self._message(record)
+        try:
+            text: str = json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None)
+        except (TypeError, json_format.Error) as error:  # an Any whose type nobody knows
+            raise ValueError(type(error).__name__) from None
+        return text.encode()
+
     def enrich(self, record: Record, classification: bytes) -> bytes:
         """See `Codec`."""
         if self._as_json:
-            plain = json_format.MessageToJson(self._message(record), preserving_proto_field_name=True, indent=None)
-            return self._enricher.enrich(plain.encode(), classification)
+            return self._enricher.enrich(self.plain(record), classification)
         result = json_format.ParseDict({self._field: orjson.loads(classification)}, self._output())
         framing = SchemaId(self.schema_type, self.output_id, message_indexes=self._indexes).id_to_bytes()
         # Partial: the fields that a message of proto2 requires stand in what the result is appended to.
