@@ -174,7 +174,7 @@ def _add_environment(document: Document, environment: Mapping[str, str], problem
             continue
         value: Any
         match variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__", 2):
-            case ["kafka" as section, key, name] if key in _CLIENT_PROPERTIES:
+            case [("kafka" | "schema_registry") as section, key, name] if key in _client_keys(section):
                 # librdkafka's names have dots, which a variable's name cannot. The value stays text: a password of
                 # digits must not become a number.
                 value = {name.replace("_", "."): text}
@@ -197,6 +197,10 @@ def _add_environment(document: Document, environment: Mapping[str, str], problem
             old = target.get(key)
             target[key] = {**old, **value} if isinstance(value, dict) and isinstance(old, dict) else value
     return variables
+
+
+def _client_keys(section: str) -> tuple[str, ...]:
+    return _CLIENT_PROPERTIES if section == "kafka" else ("client",)
 
 
 def _is_of_kubernetes(variable: str, text: str) -> bool:

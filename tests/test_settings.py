@@ -352,6 +352,9 @@ def test_the_registrys_secret_is_read_from_its_file(
     assert settings.schema_registry is not None
     assert settings.schema_registry.client["basic.auth.user.info"] == f"name:{SECRET}"
     assert SECRET not in repr(settings)
+    settings = load(content, SCHEMA_REGISTRY__CLIENT__BASIC_AUTH_USER_INFO="123")
+    assert settings.schema_registry is not None
+    assert settings.schema_registry.client["basic.auth.user.info"] == "123"
 
 
 @pytest.mark.parametrize(
