@@ -26,6 +26,9 @@ from stream_classifier.logs import logger
 from stream_classifier.refusals import RecentRefusals
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from stream_classifier.events.form import Form
     from stream_classifier.ledger import Partition
     from stream_classifier.metrics import Metrics
     from stream_classifier.settings import Settings
@@ -54,6 +57,7 @@ class Delivery:
         metrics: Is kept up to date.
         has_committed: Tells whether the group has these offsets; None when it cannot be told now.
         writing: Wraps what makes the records; see `Tracing`.
+        form: How events look.
     """
 
     def __init__(
@@ -64,8 +68,9 @@ class Delivery:
         metrics: Metrics,
         has_committed: Callable[[Mapping[Partition, int]], bool | None],
         writing: Writing,
+        form: Form,
     ) -> None:
-        self._writer = Writer(settings, limits, model=model, version=__version__)
+        self._writer = Writer(settings, limits, model=model, version=__version__, form=form)
         self._transactions: TransactionalSink[InFlight] | None = None
         self._sink: Sink[InFlight] | TransactionalSink[InFlight]
         if settings.delivery == "exactly_once":

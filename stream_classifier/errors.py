@@ -40,6 +40,10 @@ class KafkaError(StreamClassifierError):
     """Kafka refused or could not be reached, and trying again will not help without a change."""
 
 
+class RegistryError(StreamClassifierError):
+    """The schema registry cannot be reached, or does not let this worker in."""
+
+
 class EmbeddedKafkaError(StreamClassifierError):
     """The development broker could not be had or did not start."""
 

@@ -9,12 +9,14 @@ class Health:
     Attributes:
         model: Whether the model is loaded.
         group: Whether the consumer is a member of its group, with partitions or without.
+        registry: What is wrong with the schema registry; None for nothing.
         stopping: Whether the worker is on its way out.
     """
 
     def __init__(self, now: float) -> None:
         self.model = False
         self.group = False
+        self.registry: str | None = None
         self.stopping = False
         self._deadline = now
 
@@ -33,4 +35,4 @@ class Health:
             return "stopping"
         if not self.model:
             return "the model is not loaded"
-        return None if self.group else "not a member of the consumer group"
+        return self.registry if self.group else "not a member of the consumer group"

@@ -141,9 +141,10 @@ class InputSettings(_Section):
     )
     text_field: FieldPath = Field("text", description="Dotted path of the text in the event.")
     labels_field: FieldPath = Field("labels", description="Dotted path of an event's own labels, which are optional.")
-    format: Literal["json", "text"] = Field(
+    format: Literal["json", "text", "avro", "protobuf", "json_schema", "cloudevents"] = Field(
         "json",
-        description='`text`: the whole value is the text, and `{"text": ..., "classification": ...}` is written.',
+        description='`text`: the whole value is the text, and `{"text": ..., "classification": ...}` is written. '
+        "`avro`, `protobuf`, `json_schema`: with a schema of `schema_registry`. See docs/formats.md.",
     )
     max_text_bytes: int = Field(
         100_000, ge=1, description="A longer text, in bytes of UTF-8, is refused: `text_too_large`."
@@ -169,6 +170,18 @@ class OutputSettings(_Section):
         False, description="Replace a member of that name which an event already has, instead of refusing the event."
     )
     top_k: int = Field(5, ge=1, description="How many labels are listed with their scores (single-label sets).")
+    format: Literal["same", "json"] = Field(
+        "same", description="`json`: events that have a schema are written as JSON, without it. `same`: as they came."
+    )
+    cloudevents_type: str | None = Field(
+        None, min_length=1, description="The `type` of labelled CloudEvents. `null`: as it came."
+    )
+    cloudevents_source: str | None = Field(
+        None,
+        min_length=1,
+        description="The `source` of labelled CloudEvents, for readers who must not take one for the event that came "
+        "in. `null`: as it came.",
+    )
 
 
 class DeadLetterSettings(_Section):
@@ -312,6 +325,29 @@ class ShutdownSettings(_Section):
     )
 
 
+class SchemaRegistrySettings(_Section):
+    """Where the schemas of events are."""
+
+    url: str = Field(
+        pattern=r"^https?://", description="`https://host:port` of the schema registry, or several with commas between."
+    )
+    client: Properties = Field(
+        default_factory=dict,
+        description="Any property of confluent-kafka's schema registry client: `basic.auth.user.info`, "
+        "`ssl.ca.location`. A secret can be `{file: PATH}`.",
+    )
+    auto_register: bool = Field(
+        True, description="Register the schemas of labelled events. `false`: they have to be there already."
+    )
+    schemas: int = Field(1000, ge=1, description="How many schemas are kept in memory.")
+    give_up_seconds: float = Field(
+        300, gt=0, description="How long the registry is asked again before the worker ends (exit 1)."
+    )
+
+
+WITH_SCHEMA = frozenset({"avro", "protobuf", "json_schema"})
+
+
 class Settings(_Section):
     """Everything that can be set."""
 
@@ -327,6 +363,7 @@ class Settings(_Section):
     batch: BatchSettings = BatchSettings()
     model: ModelSettings = ModelSettings()
     labels: LabelsSettings
+    schema_registry: SchemaRegistrySettings | None = None
     cache: CacheSettings = CacheSettings()
     observability: ObservabilitySettings = ObservabilitySettings()
     shutdown: ShutdownSettings = ShutdownSettings()
@@ -356,4 +393,18 @@ class Settings(_Section):
             )
         if self.output.field in {path.partition(".")[0] for path in (self.input.text_field, self.input.labels_field)}:
             raise ValueError("output.field is also the name of a field that is read")
+        return self
+
+    @model_validator(mode="after")
+    def _format_fits(self) -> Self:
+        form, field = self.input.format, self.output.field
+        if form in WITH_SCHEMA and self.schema_registry is None:
+            raise ValueError(f"input.format: {form} needs schema_registry.url")
+        if form in {"avro", "protobuf"} and self.output.format == "same":
+            if self.output.overwrite:
+                raise ValueError(
+                    f"output.overwrite cannot be used with input.format: {form}, but with output.format: json"
+                )
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", field):
+                raise ValueError(f"output.field is no name that {form} takes: letters, digits and _ only")
         return self

@@ -113,6 +113,9 @@ def _without_empty_sections(document: Document) -> Document:
         for name in _CLIENT_PROPERTIES:
             if name in kafka and kafka[name] is None:
                 del kafka[name]
+    registry = document.get("schema_registry")
+    if isinstance(registry, dict) and "client" in registry and registry["client"] is None:
+        del registry["client"]
     return document
 
 
@@ -139,14 +142,17 @@ def _read_secrets(document: Document, problems: list[str]) -> None:
                 properties[name] = value["file"].read_text(encoding="utf-8").rstrip("\r\n")
             except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or "not UTF-8 text"
-                problems.append(f"kafka.{section}.{name}: its file cannot be read ({reason})")
+                problems.append(f"{section}.{name}: its file cannot be read ({reason})")
                 properties[name] = ""
 
 
 def _client_properties(document: Document) -> Iterator[tuple[str, Document]]:
     kafka = document.get("kafka")
     if isinstance(kafka, dict):
-        yield from ((name, kafka[name]) for name in _CLIENT_PROPERTIES if isinstance(kafka.get(name), dict))
+        yield from ((f"kafka.{name}", kafka[name]) for name in _CLIENT_PROPERTIES if isinstance(kafka.get(name), dict))
+    registry = document.get("schema_registry")
+    if isinstance(registry, dict) and isinstance(registry.get("client"), dict):
+        yield "schema_registry.client", registry["client"]
 
 
 def _expanded(path: str) -> Path:
@@ -168,7 +174,7 @@ def _add_environment(document: Document, environment: Mapping[str, str], problem
             continue
         value: Any
         match variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__", 2):
-            case ["kafka" as section, key, name] if key in _CLIENT_PROPERTIES:
+            case [("kafka" | "schema_registry") as section, key, name] if key in _client_keys(section):
                 # librdkafka's names have dots, which a variable's name cannot. The value stays text: a password of
                 # digits must not become a number.
                 value = {name.replace("_", "."): text}
@@ -191,6 +197,10 @@ def _add_environment(document: Document, environment: Mapping[str, str], problem
             old = target.get(key)
             target[key] = {**old, **value} if isinstance(value, dict) and isinstance(old, dict) else value
     return variables
+
+
+def _client_keys(section: str) -> tuple[str, ...]:
+    return _CLIENT_PROPERTIES if section == "kafka" else ("client",)
 
 
 def _is_of_kubernetes(variable: str, text: str) -> bool:

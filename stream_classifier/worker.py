@@ -24,7 +24,7 @@ from stream_classifier.classify.labels import LabelSet
 from stream_classifier.custody import Custody
 from stream_classifier.delivery import Delivery, InFlight, Outcome
 from stream_classifier.errors import StalledError, StreamClassifierError
-from stream_classifier.events.decode import Decoder, Task
+from stream_classifier.events.decode import Awaited, Task
 from stream_classifier.events.refusal import Refusal
 from stream_classifier.inference_threads import InferenceThreads
 from stream_classifier.interpreter import tune_interpreter
@@ -33,6 +33,7 @@ from stream_classifier.kafka.topics import Topics
 from stream_classifier.ledger import Ledger, Partition
 from stream_classifier.logs import logger
 from stream_classifier.pressure import Pressure
+from stream_classifier.registry.opening import open_form
 from stream_classifier.tracing import Untraced
 from stream_classifier.windows import Windows
 
@@ -104,7 +105,8 @@ class Worker:
         self._tracing: Tracing = tracing or Untraced()
         self._log = logger("worker")
         self._adhoc = lru_cache(settings.cache.label_sets)(LabelSet.adhoc)
-        self._decoder = Decoder(settings.input, settings.output)
+        self._form = open_form(settings, metrics.retries.labels("schema_registry").inc)
+        self._undecoded: list[InFlight] = []  # they wait for their schema
         self._ledger: Ledger[Record, Outcome] = Ledger()
         self._windows: Windows[tuple[InFlight, Request]] = Windows(
             max_events=batch.max_events,
@@ -157,10 +159,12 @@ class Worker:
                 if not self._source.close(_LEAVE_SECONDS):
                     self._log.warning("not left", reason="the group does not answer; it waits for the session to end")
             self._delivery.close()
+            self._form.close()
             raise
         self._health.stopping = True
         self._source.close()
         self._delivery.close()
+        self._form.close()
         if not drained:
             raise StalledError(
                 "what was under way did not come back within shutdown.drain_seconds "
@@ -176,7 +180,13 @@ class Worker:
         topics.require(dict.fromkeys(settings.input.topics, "READ") | dict.fromkeys(written, "WRITE"))
         limits = topics.limits(written)
         self._delivery = Delivery(
-            settings, limits, self._model, self._metrics, self._source.has_committed, self._tracing.writing
+            settings,
+            limits,
+            self._model,
+            self._metrics,
+            self._source.has_committed,
+            self._tracing.writing,
+            self._form,
         )
         self._delivery.start()
 
@@ -186,6 +196,7 @@ class Worker:
         now = self._clock()
         self._health.progress(now, _LOOP_SECONDS)
         self._admit(self._poll(now))
+        self._decode_again()
         self._hand_out()
         self._take_back()
         self._produce()
@@ -214,7 +225,7 @@ class Worker:
         return []
 
     def _admit(self, records: list[Record]) -> None:
-        ledger, lanes, decode, now = self._ledger, self._ledger.lanes, self._decoder.decode, self._clock()
+        ledger, lanes, now = self._ledger, self._ledger.lanes, self._clock()
         careful = self._custody.careful
         for record in records:
             at: Any = (record.topic, record.partition)  # finds what the equal Partition does, and costs less to make
@@ -228,13 +239,7 @@ class Worker:
                 )
                 ledger.settle(entry, Refusal("killed_worker", "the worker's process ended three times with this event"))
                 continue
-            task = decode(record)
-            if isinstance(task, Task):
-                text, labels = task
-                request = Request(text, self._label_set if labels is None else self._adhoc(labels))
-                self._windows.add((entry, request), self._cost(request), now)
-            else:
-                ledger.settle(entry, task)
+            self._decode(entry, now)
         if records:
             self._accounting.consumed(records)
         for partition, position in self._source.ends.items():
@@ -242,6 +247,23 @@ class Worker:
                 ledger.read_up_to(lane, position)
                 self._custody.reached_end(lane)
         self._source.ends.clear()
+
+    def _decode(self, entry: InFlight, now: float) -> None:
+        task = self._form.decode(entry.event)
+        if isinstance(task, Task):
+            text, labels = task
+            request = Request(text, self._label_set if labels is None else self._adhoc(labels))
+            self._windows.add((entry, request), self._cost(request), now)
+        elif isinstance(task, Awaited):
+            self._undecoded.append(entry)
+        else:
+            self._ledger.settle(entry, task)
+
+    def _decode_again(self) -> None:
+        if self._undecoded and self._form.has_news():
+            waiting, self._undecoded, now = self._undecoded, [], self._clock()
+            for entry in waiting:
+                self._decode(entry, now)
 
     def _hand_out(self) -> None:
         if not self._custody.announced(self._clock()):
@@ -389,6 +411,7 @@ class Worker:
 
     def _drop_waiting(self, partitions: Collection[Partition]) -> None:
         self._windows.drop(lambda waiting: waiting[0].lane.partition in partitions)
+        self._undecoded = [entry for entry in self._undecoded if entry.lane.partition not in partitions]
         self._alone = [waiting for waiting in self._alone if waiting[0].lane.partition not in partitions]
 
     def _drain(self, partitions: Collection[Partition], *, polling: bool = False) -> bool:
@@ -461,6 +484,7 @@ class Worker:
         if now >= self._state_at:
             self._state_at = now + _STATE_SECONDS
             self._health.group = self._source.joined
+            self._health.registry = self._form.trouble
             self._metrics.ready.set(self._health.ready() is None)
             self._accounting.state(self._ledger, self._source, now)
             self._accounting.client_errors((self._source.errors, self._delivery.errors), now)

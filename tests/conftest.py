@@ -16,6 +16,7 @@ MODES = ("at_least_once", "exactly_once")
 def pytest_addoption(parser: pytest.Parser) -> None:
     broker.pytest_addoption(parser)
     parser.addoption("--gpu", action="store_true", help="run the tests in tests/gpu, which take an NVIDIA GPU")
+    parser.addoption("--schema-registry", help="URL of a schema registry to test with, instead of one that stands in")
     parser.addoption(
         "--all-modes", action="store_true", help="run every test that has to do with delivery in both modes"
     )

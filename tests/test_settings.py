@@ -37,6 +37,9 @@ def document(**sections: dict[str, Any] | None) -> dict[str, Any]:
     return merged
 
 
+REGISTRY = {"url": "https://registry.example:8081"}
+
+
 @pytest.fixture
 def load(tmp_path: Path) -> Callable[..., Settings]:
     def load_it(content: object, **environment: str) -> Settings:
@@ -119,7 +122,7 @@ def test_every_problem_is_named_at_once(refusal: Callable[..., str]) -> None:
         "batch.max_wait_ms: Input should be a valid integer",
         "output.topic: Input should be a valid string",
         "input.topics.0: a topic's name is",
-        "input.format: Input should be 'json' or 'text'",
+        "input.format: Input should be 'json', 'text', 'avro', 'protobuf', 'json_schema' or 'cloudevents'",
         "dead_letter.topic is required",
         "STREAM_CLASSIFIER_MODEL__THREADS: Input should be a valid integer",
         "STREAM_CLASSIFIER_NONSENSE: names no setting; write STREAM_CLASSIFIER_SECTION__KEY",
@@ -336,6 +339,42 @@ def test_a_secret_is_read_from_its_file_without_the_line_end(load: Callable[...,
     (tmp_path / "password").write_text(f"{SECRET}\n")
     kafka = load(document(kafka={"client": {"sasl.password": {"file": "password"}}})).kafka
     assert kafka.client == {"sasl.password": SECRET}
+
+
+def test_the_registrys_secret_is_read_from_its_file(
+    load: Callable[..., Settings], refusal: Callable[..., str], tmp_path: Path
+) -> None:
+    client = {"basic.auth.user.info": {"file": "registry"}}
+    content = document(input={"format": "avro"}, schema_registry=REGISTRY | {"client": client})
+    assert "schema_registry.client.basic.auth.user.info: its file cannot be read" in refusal(content)
+    (tmp_path / "registry").write_text(f"name:{SECRET}\n")
+    settings = load(content)
+    assert settings.schema_registry is not None
+    assert settings.schema_registry.client["basic.auth.user.info"] == f"name:{SECRET}"
+    assert SECRET not in repr(settings)
+    settings = load(content, SCHEMA_REGISTRY__CLIENT__BASIC_AUTH_USER_INFO="123")
+    assert settings.schema_registry is not None
+    assert settings.schema_registry.client["basic.auth.user.info"] == "123"
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"input": {"format": "avro"}}, "input.format: avro needs schema_registry.url"),
+        ({"input": {"format": "avro"}, "schema_registry": {}}, "schema_registry.url is required"),
+        ({"input": {"format": "json_schema"}, "schema_registry": {"url": "registry:8081"}}, "schema_registry.url: "),
+        (
+            {"input": {"format": "protobuf"}, "schema_registry": REGISTRY, "output": {"overwrite": True}},
+            "output.overwrite cannot be used with input.format: protobuf",
+        ),
+        (
+            {"input": {"format": "avro"}, "schema_registry": REGISTRY, "output": {"field": "my-class"}},
+            "output.field is no name that avro takes",
+        ),
+    ],
+)
+def test_formats_that_cannot_be_used(refusal: Callable[..., str], sections: dict[str, Any], message: str) -> None:
+    assert message in refusal(document(**sections))
 
 
 def test_a_secret_file_that_the_environment_makes_needless_need_not_be_there(load: Callable[..., Settings]) -> None:

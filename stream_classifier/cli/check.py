@@ -14,6 +14,8 @@ from stream_classifier.errors import SettingsError, StreamClassifierError
 from stream_classifier.kafka.clients import check_properties
 from stream_classifier.kafka.topics import Topics
 from stream_classifier.kafka.transaction_calls import try_transactions
+from stream_classifier.registry.opening import open_schema_form
+from stream_classifier.settings import WITH_SCHEMA
 from stream_classifier.settings_file import load_settings
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ def check(
     ]
     if settings.observability.tracing:
         parts.append(("tracing", _tracing))
+    if settings.input.format in WITH_SCHEMA:
+        parts.append(("schema registry", _registry_client if offline else _registry))
     problems = 0
     for name, part in parts:
         found = list(_problems_of(part, settings))
@@ -106,6 +110,19 @@ def _kafka(settings: Settings) -> Iterator[str]:
 def _tracing(settings: Settings) -> Iterator[str]:
     open_tracing(settings).close()
     yield from ()
+
+
+def _registry_client(settings: Settings) -> Iterator[str]:
+    open_schema_form(settings).close()
+    yield from ()
+
+
+def _registry(settings: Settings) -> Iterator[str]:
+    form = open_schema_form(settings)
+    try:
+        yield from form.problems()
+    finally:
+        form.close()
 
 
 def _in_the_clear(settings: Settings) -> list[str]:

@@ -49,6 +49,11 @@ def publish(
     Example: stream-classifier publish tickets.jsonl --config config/worker.yaml --key-field id
     """
     settings = load_settings(config)
+    if settings.input.format not in {"json", "text"}:
+        raise UsageError(
+            f"publish writes JSON and plain text, and input.format is {settings.input.format}: take a producer with a "
+            "serializer for it"
+        )
     target = topic or settings.input.topics[0]
     if target not in settings.input.topics:
         raise UsageError(f"--topic: {target} is not one of input.topics ({', '.join(settings.input.topics)})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,8 @@ from rich.text import Text
 from stream_classifier.cli.options import ConfigOption  # noqa: TC001 - typer reads it
 from stream_classifier.events.letter import is_note
 from stream_classifier.kafka.reader import read
+from stream_classifier.registry.opening import open_schema_form
+from stream_classifier.settings import WITH_SCHEMA
 from stream_classifier.settings_file import load_settings
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ def watch(
     topic = settings.dead_letter.topic if dead_letters else settings.output.topic
     console = Console(soft_wrap=True)
     shown = 0
+    has_schema = settings.input.format in WITH_SCHEMA and settings.output.format == "same" and not dead_letters
+    form = open_schema_form(settings) if has_schema else None
     records = read(settings.kafka, [topic], from_beginning=from_beginning)
     try:
         next(records)
@@ -49,6 +54,9 @@ def watch(
         for record in records:
             if record is None or (dead_letters and is_note(record)):
                 continue
+            if form is not None:
+                with contextlib.suppress(ValueError):  # what is no labelled event is shown as such
+                    record.value = form.shown(record)
             if as_json:
                 sys.stdout.buffer.write((_dead_letter_json(record) if dead_letters else _event_json(record)) + b"\n")
                 sys.stdout.buffer.flush()
@@ -59,18 +67,25 @@ def watch(
                 return
     except KeyboardInterrupt:
         return
+    finally:
+        if form is not None:
+            form.close()
 
 
 def event_line(record: Record, settings: Settings) -> Text:
     """One labelled event as a line for people: score, label, text."""
     try:
         event = orjson.loads(record.value or b"null")
+        if settings.input.format == "cloudevents" and settings.output.field not in event:
+            event = event["data"]  # the structured mode
         result = event[settings.output.field]
-        label, score = result["label"], float(result["score"])
+        # Protobuf's JSON leaves out what is not set.
+        label, score = result["label"] if settings.input.format != "protobuf" else result.get("label"), result["score"]
+        score = float(score)
     except (orjson.JSONDecodeError, TypeError, KeyError, ValueError):
         return Text(f"{record.source}: not a labelled event", style="dim")
     text: Any = event
-    for name in settings.input.text_field.split(".") if settings.input.format == "json" else ["text"]:
+    for name in settings.input.text_field.split(".") if settings.input.format != "text" else ["text"]:
         text = text.get(name, "") if isinstance(text, dict) else ""
     name = "-" if label is None else _printable(label)
     shown = Text(_printable(text))

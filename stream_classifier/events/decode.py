@@ -37,6 +37,13 @@ class PassThrough:
 PASS_THROUGH: Final = PassThrough()
 
 
+class Awaited:
+    """What an event needs to be read is being asked for; it is decoded again when that is there."""
+
+
+AWAITED: Final = Awaited()
+
+
 class Decoder:
     """Reads events as the settings describe them. Pure: the same record gives the same answer."""
 
@@ -53,12 +60,16 @@ class Decoder:
 
     def decode(self, record: Record) -> Task | Refusal | PassThrough:
         """Take the text and the labels out of a record, or say why that cannot be done."""
+        value = record.value
+        if value is None or not record.headers_readable:
+            return self.unread(record)
+        return self._decode_json(value) if self._json else self._decode_text(value)
+
+    def unread(self, record: Record) -> Refusal | PassThrough:
+        """What becomes of a record without a value, or whose headers cannot be read."""
         if not record.headers_readable:
             return Refusal("header_unreadable", "the name of a header is not UTF-8")
-        value = record.value
-        if value is None:
-            return PASS_THROUGH if self._tombstones_pass else Refusal("tombstone", "the record has no value")
-        return self._decode_json(value) if self._json else self._decode_text(value)
+        return PASS_THROUGH if self._tombstones_pass else Refusal("tombstone", "the record has no value")
 
     def _decode_text(self, value: bytes) -> Task | Refusal:
         try:
@@ -67,7 +78,7 @@ class Decoder:
             return Refusal("not_utf8", f"the value is not UTF-8 at byte {error.start}")
         return self._check_text(text, len(value)) or Task(text, None)
 
-    def _decode_json(self, value: bytes) -> Task | Refusal:  # noqa: PLR0911 - one return for each reason code
+    def _decode_json(self, value: bytes) -> Task | Refusal:
         try:
             event = orjson.loads(value)
         except orjson.JSONDecodeError as error:
@@ -79,13 +90,21 @@ class Decoder:
             return Refusal("not_json", f"the value is not JSON at line {error.lineno}, column {error.colno}")
         if not isinstance(event, dict):
             return Refusal("not_an_object", "the value is JSON, but not an object")
+        return self.read(event, len(value))
 
+    def read(self, event: dict[str, Any], size: int) -> Task | Refusal:  # noqa: PLR0911 - one return for each reason code
+        """Take the text and the labels out of an event that has been decoded.
+
+        Args:
+            event: Its members.
+            size: Bytes that its text has at the most.
+        """
         text = event.get(self._text_name, _MISSING) if self._shallow else _at(event, self._text_path)
         if text is _MISSING:
             return Refusal("text_missing", f"there is no member {self._text_name}; input.text_field names it")
         if not isinstance(text, str):
             return Refusal("text_not_a_string", f"the member {self._text_name} is not a string")
-        if refusal := self._check_text(text, len(value)):
+        if refusal := self._check_text(text, size):
             return refusal
         if self._taken is not None and self._taken in event:
             return Refusal("field_taken", f"there already is a member {self._taken}; output.overwrite replaces it")

@@ -50,6 +50,15 @@ class Enricher:
         return b"".join((value[:end], comma, member, value[end:]))
 
 
+def members_of(value: bytes) -> list[tuple[str, tuple[int, int]]]:
+    """Names of the top-level members of a JSON object, decoded, each with where its value begins and ends."""
+    found = []
+    for begin, end in _parts(value):
+        if key := _TOKEN.search(value, begin, end):
+            found.append((orjson.loads(key.group()), (value.index(b":", key.end()) + 1, end)))
+    return found
+
+
 def without_member(value: bytes, name: str) -> bytes:
     """A JSON object without its top-level members of that name (compared decoded); the rest byte for byte.
 
@@ -57,6 +66,15 @@ def without_member(value: bytes, name: str) -> bytes:
         value: A valid JSON object.
         name: The member's name.
     """
+    parts = _parts(value)
+    kept = [value[begin:end] for begin, end in parts if not _is_named(value[begin:end], name)]
+    if len(kept) == len(parts):
+        return value
+    return value[: parts[0][0]] + b",".join(kept) + value[parts[-1][1] :]
+
+
+def _parts(value: bytes) -> list[tuple[int, int]]:
+    """Where each member of a JSON object begins and ends; one that is empty for `{}`."""
     depth, start, parts = 0, 0, []
     for token in _TOKEN.finditer(value):
         mark = value[token.start()]
@@ -69,10 +87,7 @@ def without_member(value: bytes, name: str) -> bytes:
         if (mark in b"," and depth == 1) or (mark in b"}" and depth == 0):
             parts.append((start, token.start()))
             start = token.end()
-    kept = [value[begin:end] for begin, end in parts if not _is_named(value[begin:end], name)]
-    if len(kept) == len(parts):
-        return value
-    return value[: parts[0][0]] + b",".join(kept) + value[parts[-1][1] :]
+    return parts
 
 
 def _is_named(member: bytes, name: str) -> bool:

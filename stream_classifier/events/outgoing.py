@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from stream_classifier.events.dead_letter import dead_letter, without_payload
-from stream_classifier.events.enrich import Enricher, output_headers, output_timestamp, own_headers_removed
+from stream_classifier.events.enrich import output_headers, output_timestamp, own_headers_removed
+from stream_classifier.events.form import PlainForm
 from stream_classifier.events.refusal import Refusal
 
 if TYPE_CHECKING:
+    from stream_classifier.events.form import Form
     from stream_classifier.events.record import Headers, Record
     from stream_classifier.settings import Settings
 
@@ -48,10 +50,20 @@ class Writer:
         limits: What each of the two topics refuses.
         model: The bundle's short hash.
         version: This project's.
+        form: How events look; None for what needs nothing but the settings.
     """
 
-    def __init__(self, settings: Settings, limits: dict[str, TopicLimits], *, model: str, version: str) -> None:
-        self._enricher = Enricher(settings.input, settings.output)
+    def __init__(
+        self,
+        settings: Settings,
+        limits: dict[str, TopicLimits],
+        *,
+        model: str,
+        version: str,
+        form: Form | None = None,
+    ) -> None:
+        looks: Form = form or PlainForm(settings)
+        self._enrich, self._restyle = looks.enrich, looks.restyle
         self._output = settings.output.topic
         self._dead_letter = settings.dead_letter.topic
         self._output_bytes, self._past_ms, self._future_ms = limits[self._output]
@@ -69,10 +81,10 @@ class Writer:
             label_set: `name@version`, or `adhoc`.
             now: Milliseconds since 1970.
         """
-        if record.value is None:
-            raise ValueError("a tombstone has no text that could have been labelled")
-        value = self._enricher.enrich(record.value, classification)
+        value = self._enrich(record, classification)
         headers = output_headers(record, self._model, label_set)
+        if self._restyle is not None:
+            headers = self._restyle(record, headers)
         written = self._within_limits(record, value, headers, now)
         return written._replace(label_set=label_set) if isinstance(written, Refusal) else written
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stream_classifier.events.form import Codec
+
 # Values that were read are bytes; strings stand here because the client's own type has them, and lists are invariant.
 Headers = list[tuple[str, str | bytes | None]]
 
@@ -19,9 +24,11 @@ class Record:
         headers_readable: False when a header's name is not UTF-8.
         timestamp: Milliseconds since 1970; None when the record has none.
         polled_at: When it arrived, in seconds on the worker's own clock.
+        codec: Reads and writes it; only set once it was decoded by a schema.
     """
 
     __slots__ = (
+        "codec",
         "headers",
         "headers_readable",
         "key",
@@ -32,6 +39,8 @@ class Record:
         "topic",
         "value",
     )
+
+    codec: Codec  # left unset: nothing is to be paid for it by events without a schema
 
     def __init__(
         self,
