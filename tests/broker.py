@@ -10,17 +10,21 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
+import yaml
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ClusterMetadata, NewTopic
 
 from stream_classifier.errors import EmbeddedKafkaError
-from stream_classifier.kafka.embedded import KAFKA_VERSION, EmbeddedCluster
+from stream_classifier.kafka.embedded import EmbeddedCluster
 from stream_classifier.kafka.embedded.node import HOST, free_ports, server_properties
 
 __all__ = ["MakeTopic", "NameTopic", "bootstrap_servers", "make_topic", "name_topic", "pytest_addoption"]
+
+_COMPOSE_FILE = Path(__file__).parents[1] / "docker-compose.yml"
 
 # KIP-848: members learn of a change of their group by their heartbeats, one in five seconds as the broker has it.
 QUICK = {"group.consumer.min.heartbeat.interval.ms": "500", "group.consumer.heartbeat.interval.ms": "500"}
@@ -102,6 +106,12 @@ def _await(admin: AdminClient, condition: Callable[[ClusterMetadata], bool], wha
     pytest.fail(f"waited 30 s in vain for {what}", pytrace=False)
 
 
+def compose_services() -> dict[str, Any]:
+    """What docker-compose.yml says of each service."""
+    services: dict[str, Any] = yaml.safe_load(_COMPOSE_FILE.read_text(encoding="utf-8"))["services"]
+    return services
+
+
 @contextmanager
 def _embedded(config: pytest.Config) -> Iterator[str]:
     terminal = config.pluginmanager.get_plugin("terminalreporter")
@@ -129,7 +139,7 @@ def _embedded(config: pytest.Config) -> Iterator[str]:
 
 @contextmanager
 def _apache_kafka_image() -> Iterator[str]:
-    """Run the image of the same Kafka with the same settings.
+    """Run docker-compose.yml's image of the same Kafka with the same settings.
 
     testcontainers' own KafkaContainer starts Confluent's image by scripts that Apache's does not have.
     """
@@ -142,7 +152,7 @@ def _apache_kafka_image() -> Iterator[str]:
         | QUICK
         | {"listeners": f"PLAINTEXT://0.0.0.0:{client},CONTROLLER://{HOST}:{controller}"}
     )
-    container = DockerContainer(f"apache/kafka:{KAFKA_VERSION}").with_bind_ports(client, client)
+    container = DockerContainer(compose_services()["kafka"]["image"]).with_bind_ports(client, client)
     for name, value in settings.items():
         container.with_env(f"KAFKA_{name.upper().replace('.', '_')}", value)
     with container:
