@@ -62,8 +62,10 @@ def provide_images(engine: Engine) -> list[str]:
     }
     without = set()
     for name, image in named.items():
-        if engine.has(image):
+        if engine.pull(image) or (engine.name == "docker" and engine.has(image)):
             say(f"{image} is there")
+        elif engine.name == "docker":
+            raise CheckError(f"{image} cannot be pulled; what stands in for it is for podman, which keeps it apart")
         elif name == "grafana":
             without.add(name)
             say(f"{image} cannot be pulled, and has no stand-in: its files are checked, and it is not started")

@@ -26,14 +26,23 @@ _AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 _PIP_KEYS = {"cert", "default-timeout", "extra-index-url", "index-url", "proxy", "timeout", "trusted-host"}
 _SERVICE_SECONDS = 30.0
 _TICK_SECONDS = 1.0
-# runc, since crun takes no hybrid cgroups; few limits, since a container may not raise its own.
-_PODMAN_SETTINGS = """\
+# runc, since crun takes no hybrid cgroups; few limits, since a container may not raise its own. All that it keeps is in a
+# place of its own: there are images under the names of others.
+_PODMAN_SETTINGS = f"""\
 [engine]
 runtime = "runc"
+tmp_dir = "{SCRATCH}/podman"
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
 [network]
 network_backend = "netavark"
+network_config_dir = "{SCRATCH}/networks"
+"""
+_PODMAN_STORAGE = f"""\
+[storage]
+driver = "overlay"
+graphroot = "{SCRATCH}/storage"
+runroot = "{SCRATCH}/run"
 """
 
 
@@ -70,10 +79,12 @@ class Engine:
         return output([self.name, *arguments], self.environment)
 
     def has(self, image: str) -> bool:
-        """Whether the image is there, or can be pulled."""
-        wanted = full_name(image)
-        ways = ([self.name, "image", "inspect", wanted], [self.name, "pull", "--quiet", wanted])
-        return any(attempt(way, self.environment) is not None for way in ways)
+        """Whether there is an image of that name."""
+        return attempt([self.name, "image", "inspect", full_name(image)], self.environment) is not None
+
+    def pull(self, image: str) -> bool:
+        """Get an image from its registry, if that can be done."""
+        return attempt([self.name, "pull", "--quiet", full_name(image)], self.environment) is not None
 
     def build(self, context: Path, image: str, *options: str, **arguments: str) -> None:
         """Build an image from a directory with a Dockerfile.
@@ -129,10 +140,15 @@ def open_engine() -> Iterator[Engine]:
 
 @contextmanager
 def _podman(secret: str) -> Iterator[Engine]:
-    settings, socket = SCRATCH / "containers.conf", SCRATCH / "podman.sock"
+    settings, storage, socket = (SCRATCH / name for name in ("containers.conf", "storage.conf", "podman.sock"))
     settings.write_text(_PODMAN_SETTINGS, encoding="utf-8")
+    storage.write_text(_PODMAN_STORAGE, encoding="utf-8")
     address = f"unix://{socket}"
-    environment = os.environ | {"CONTAINERS_CONF": str(settings), "DOCKER_HOST": address}
+    environment = os.environ | {
+        "CONTAINERS_CONF": str(settings),
+        "CONTAINERS_STORAGE_CONF": str(storage),
+        "DOCKER_HOST": address,
+    }
     # Whoever this machine trusts, the build has to.
     trust = [f"--volume={_AUTHORITIES}:{_AUTHORITIES}:ro"] if _AUTHORITIES.exists() else []
     builder = ("buildah", "bud", "--quiet", "--format=docker", "--layers", "--isolation=chroot", secret, *trust)
@@ -141,13 +157,15 @@ def _podman(secret: str) -> Iterator[Engine]:
     with (SCRATCH / "podman.log").open("wb") as log:
         command = ["podman", "system", "service", "--time=0", address]
         service = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        ticking = threading.Thread(target=_tick, args=(environment, done))
         try:
             _await(socket, service)
-            ticking = threading.Thread(target=_tick, args=(environment, done))
             ticking.start()
             yield Engine("podman", builder, _composer(), environment)
         finally:
             done.set()
+            if ticking.ident is not None:
+                ticking.join()
             service.terminate()
             service.wait()
 

@@ -39,7 +39,8 @@ def stand_in(engine: Engine, image: str) -> None:
     """
     repository = image.partition(":")[0]
     if image == python_image():
-        engine.ask("import", str(_bootstrapped()), full_name(image))
+        if not engine.has(image):
+            engine.ask("import", str(_bootstrapped()), full_name(image))
     elif repository == "apache/kafka":
         _build(engine, image, _HERE / "kafka", _kafka())
     elif repository == "prom/prometheus":
