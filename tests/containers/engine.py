@@ -26,8 +26,8 @@ _AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 _PIP_KEYS = {"cert", "default-timeout", "extra-index-url", "index-url", "proxy", "timeout", "trusted-host"}
 _SERVICE_SECONDS = 30.0
 _TICK_SECONDS = 1.0
-# runc, since crun takes no hybrid cgroups; few limits, since a container may not raise its own. All that it keeps is in a
-# place of its own: there are images under the names of others.
+# runc, since crun takes no hybrid cgroups; few limits, since a container may not raise its own. What podman keeps has a
+# place of its own, since some of the images there only go by the names of others.
 _PODMAN_SETTINGS = f"""\
 [engine]
 runtime = "runc"
