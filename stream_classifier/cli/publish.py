@@ -57,14 +57,14 @@ def publish(
 
     Example: stream-classifier publish tickets.jsonl --config config/worker.yaml --key-field id
     """
-    settings = load_settings(config)
-    target = topic or settings.input.topics[0]
-    if target not in settings.input.topics:
-        raise UsageError(f"--topic: {target} is not one of input.topics ({', '.join(settings.input.topics)})")
     if samples == (file is not None):
         raise UsageError("publish takes FILE, or - for a pipe, or --samples: one of them")
     if samples and key_field is not None:
         raise UsageError("--key-field: the sample tickets have their keys already")
+    settings = load_settings(config)
+    target = topic or settings.input.topics[0]
+    if target not in settings.input.topics:
+        raise UsageError(f"--topic: {target} is not one of input.topics ({', '.join(settings.input.topics)})")
     with contextlib.ExitStack() as stack:
         if file is None:
             records: Iterator[_Record] = itertools.cycle((each.id.encode(), each.value) for each in load_samples())

@@ -124,7 +124,7 @@ def open_engine() -> Iterator[Engine]:
     pip_settings.write_text(_pip_settings(), encoding="utf-8")
     secret = f"--secret=id=pip,src={pip_settings}"
     if attempt(["docker", "info"]) is not None:
-        builder = ("docker", "build", "--quiet", secret)
+        builder = ("docker", "build", secret)
         yield Engine("docker", builder, _composer(), os.environ | {"DOCKER_BUILDKIT": "1"})
         return
     missing = [name for name in ("podman", "buildah", "runc", "debootstrap", "iptables") if not shutil.which(name)]
@@ -151,7 +151,7 @@ def _podman(secret: str) -> Iterator[Engine]:
     }
     # Whoever this machine trusts, the build has to.
     trust = [f"--volume={_AUTHORITIES}:{_AUTHORITIES}:ro"] if _AUTHORITIES.exists() else []
-    builder = ("buildah", "bud", "--quiet", "--format=docker", "--layers", "--isolation=chroot", secret, *trust)
+    builder = ("buildah", "bud", "--format=docker", "--layers", "--isolation=chroot", secret, *trust)
     socket.unlink(missing_ok=True)
     done = threading.Event()
     with (SCRATCH / "podman.log").open("wb") as log:
@@ -161,7 +161,9 @@ def _podman(secret: str) -> Iterator[Engine]:
         try:
             _await(socket, service)
             ticking.start()
-            yield Engine("podman", builder, _composer(), environment)
+            engine = Engine("podman", builder, _composer(), environment)
+            yield engine
+            engine.ask("image", "prune", "--force")  # what the build before this one has left
         finally:
             done.set()
             if ticking.ident is not None:

@@ -37,7 +37,7 @@ class Topics:
         """
         field = self._settings.output.field
         for message in itertools.islice(self._messages(self._settings.output.topic, endless=True), count):
-            result = orjson.loads(message.value() or b"null").get(field)
+            result = orjson.loads(message.value() or b"{}").get(field)
             if not isinstance(result, dict) or "label" not in result:
                 raise CheckError(f"{message.topic()}/{message.partition()}/{message.offset()} is not a labelled event")
 
