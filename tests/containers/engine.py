@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 _AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 _PIP_KEYS = {"cert", "default-timeout", "extra-index-url", "index-url", "proxy", "timeout", "trusted-host"}
+# Before it goes on, buildah copies itself to where nobody can write. A busy kernel refuses the last step of that now and
+# then; what has been built until then is kept.
+_SEAL = "sealing memfd copy: Device or resource busy"
+_BUILDS = 5
 _SERVICE_SECONDS = 30.0
 _TICK_SECONDS = 1.0
 # runc, since crun takes no hybrid cgroups; few limits, since a container may not raise its own. What podman keeps has a
@@ -99,7 +103,15 @@ class Engine:
             CheckError: It could not be built.
         """
         given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
-        output([*self.builder, *options, *given, "--tag", full_name(image), str(context)], self.environment)
+        command = [*self.builder, *options, *given, "--tag", full_name(image), str(context)]
+        for left in reversed(range(_BUILDS)):
+            try:
+                output(command, self.environment)
+            except CheckError as error:
+                if not left or _SEAL not in str(error):
+                    raise
+            else:
+                return
 
     def compose(self, project: str, *arguments: str, settings: Mapping[str, str]) -> str:
         """Run compose on the repository's docker-compose.yml and give what it printed.
