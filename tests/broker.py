@@ -10,11 +10,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytest
-import yaml
+from compose_file import SERVICES
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ClusterMetadata, NewTopic
 
@@ -23,8 +22,6 @@ from stream_classifier.kafka.embedded import EmbeddedCluster
 from stream_classifier.kafka.embedded.node import HOST, free_ports, server_properties
 
 __all__ = ["MakeTopic", "NameTopic", "bootstrap_servers", "make_topic", "name_topic", "pytest_addoption"]
-
-_COMPOSE_FILE = Path(__file__).parents[1] / "docker-compose.yml"
 
 # KIP-848: members learn of a change of their group by their heartbeats, one in five seconds as the broker has it.
 QUICK = {"group.consumer.min.heartbeat.interval.ms": "500", "group.consumer.heartbeat.interval.ms": "500"}
@@ -106,12 +103,6 @@ def _await(admin: AdminClient, condition: Callable[[ClusterMetadata], bool], wha
     pytest.fail(f"waited 30 s in vain for {what}", pytrace=False)
 
 
-def compose_services() -> dict[str, Any]:
-    """What docker-compose.yml says of each service."""
-    services: dict[str, Any] = yaml.safe_load(_COMPOSE_FILE.read_text(encoding="utf-8"))["services"]
-    return services
-
-
 @contextmanager
 def _embedded(config: pytest.Config) -> Iterator[str]:
     terminal = config.pluginmanager.get_plugin("terminalreporter")
@@ -152,7 +143,7 @@ def _apache_kafka_image() -> Iterator[str]:
         | QUICK
         | {"listeners": f"PLAINTEXT://0.0.0.0:{client},CONTROLLER://{HOST}:{controller}"}
     )
-    container = DockerContainer(compose_services()["kafka"]["image"]).with_bind_ports(client, client)
+    container = DockerContainer(SERVICES["kafka"]["image"]).with_bind_ports(client, client)
     for name, value in settings.items():
         container.with_env(f"KAFKA_{name.upper().replace('.', '_')}", value)
     with container:

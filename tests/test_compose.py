@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from broker import compose_services
+from compose_file import PULLED, SERVICES
 
 from stream_classifier.kafka.embedded import KAFKA_VERSION
 from stream_classifier.settings import ShutdownSettings
 
 ROOT = Path(__file__).parents[1]
-SERVICES = compose_services()
 
 
 def test_kafka_is_the_version_that_the_other_tests_run_on() -> None:
@@ -21,11 +20,8 @@ def test_kafka_is_the_version_that_the_other_tests_run_on() -> None:
 
 
 def test_images_of_others_are_pinned() -> None:
-    others = [
-        image for service in SERVICES.values() if not (image := service["image"]).startswith("stream-classifier:")
-    ]
-    assert len(others) == 3
-    assert [image for image in others if not re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+", image)] == []
+    assert PULLED.keys() == {"kafka", "prometheus", "grafana"}
+    assert [image for image in PULLED.values() if not re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+", image)] == []
 
 
 def test_an_image_is_built_by_one_service() -> None:

@@ -68,18 +68,18 @@ def publish(
     with contextlib.ExitStack() as stack:
         if file is None:
             records: Iterator[_Record] = itertools.cycle((each.id.encode(), each.value) for each in load_samples())
-            typing = False
+            by_hand = False
         else:
             stream, name = _open(file)
             stack.enter_context(stream)
-            records, typing = _records(stream, name, settings, key_field), stream.isatty()
+            records, by_hand = _records(stream, name, settings, key_field), stream.isatty()
         kafka = Topics(settings.kafka)
         kafka.reach()
         kafka.require({target: "WRITE"})
-        _publish(settings, target, paced(records, rate), typing=typing)
+        _publish(settings, target, paced(records, rate), by_hand=by_hand)
 
 
-def _publish(settings: Settings, target: str, records: Iterator[_Record], *, typing: bool) -> None:
+def _publish(settings: Settings, target: str, records: Iterator[_Record], *, by_hand: bool) -> None:
     published = 0
     whole = False
 
@@ -89,7 +89,7 @@ def _publish(settings: Settings, target: str, records: Iterator[_Record], *, typ
         progress.update(task, completed=count)
 
     try:
-        with _progress(typing=typing) as progress:
+        with _progress(by_hand=by_hand) as progress:
             task = progress.add_task("published", total=None)
             publish_records(settings.kafka, target, records, show)
         whole = True
@@ -108,11 +108,11 @@ def _open(file: str) -> tuple[BinaryIO, str]:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from None
 
 
-def _progress(*, typing: bool) -> Progress:
+def _progress(*, by_hand: bool) -> Progress:
     """What shows how far it is, unless somebody types the records into the same terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal or typing, transient=True)
+    return Progress(*columns, console=console, disable=not console.is_terminal or by_hand, transient=True)
 
 
 def _records(stream: BinaryIO, name: str, settings: Settings, key_field: str | None) -> Iterator[_Record]:

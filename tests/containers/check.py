@@ -15,9 +15,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from compose_file import PULLED, SERVICES
+
 from containers.commands import ROOT, CheckError, output
 from containers.engine import Engine, full_name, open_engine
-from containers.stack import IMAGE, SERVICES, Stack, wait_until
+from containers.stack import IMAGE, Stack, wait_until
 from containers.stand_ins import python_image, stand_in
 from containers.topics import Topics
 from stream_classifier.settings_file import load_settings
@@ -55,11 +57,7 @@ def provide_images(engine: Engine) -> list[str]:
     Returns:
         The services that can be started: Grafana cannot be where its image is not to be had, since nothing stands in.
     """
-    named = {"the base": python_image()} | {
-        name: service["image"]
-        for name, service in SERVICES.items()
-        if not service["image"].startswith("stream-classifier:")
-    }
+    named = {"the base": python_image(), **PULLED}
     without = set()
     for name, image in named.items():
         if engine.pull(image) or (engine.name == "docker" and engine.has(image)):

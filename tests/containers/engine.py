@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import contextmanager
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 _AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 _PIP_KEYS = {"cert", "default-timeout", "extra-index-url", "index-url", "proxy", "timeout", "trusted-host"}
-# Before it goes on, buildah copies itself to where nobody can write. A busy kernel refuses the last step of that now and
-# then; what has been built until then is kept.
+# Before it goes on, buildah copies itself to where nobody can write. A busy kernel refuses the last step of that at
+# times; what has been built until then is kept.
 _SEAL = "sealing memfd copy: Device or resource busy"
 _BUILDS = 5
 _SERVICE_SECONDS = 30.0
@@ -132,13 +133,21 @@ def open_engine() -> Iterator[Engine]:
         CheckError: There is none; the message says what to install.
     """
     SCRATCH.mkdir(parents=True, exist_ok=True)
-    pip_settings = SCRATCH / "pip.conf"
-    pip_settings.write_text(_pip_settings(), encoding="utf-8")
-    secret = f"--secret=id=pip,src={pip_settings}"
-    if attempt(["docker", "info"]) is not None:
-        builder = ("docker", "build", secret)
-        yield Engine("docker", builder, _composer(), os.environ | {"DOCKER_BUILDKIT": "1"})
-        return
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix="-pip.conf") as pip_settings:
+        pip_settings.write(_pip_settings())
+        pip_settings.flush()
+        secret = f"--secret=id=pip,src={pip_settings.name}"
+        with _docker(secret) if attempt(["docker", "info"]) is not None else _podman(secret) as engine:
+            yield engine
+
+
+@contextmanager
+def _docker(secret: str) -> Iterator[Engine]:
+    yield Engine("docker", ("docker", "build", secret), _composer(), os.environ | {"DOCKER_BUILDKIT": "1"})
+
+
+@contextmanager
+def _podman(secret: str) -> Iterator[Engine]:
     missing = [name for name in ("podman", "buildah", "runc", "debootstrap", "iptables") if not shutil.which(name)]
     if missing or os.geteuid() != 0:
         raise CheckError(
@@ -146,12 +155,6 @@ def open_engine() -> Iterator[Engine]:
             "netavark, aardvark-dns, iptables, debootstrap and docker-compose "
             f"(missing: {', '.join(missing) or 'root'})"
         )
-    with _podman(secret) as engine:
-        yield engine
-
-
-@contextmanager
-def _podman(secret: str) -> Iterator[Engine]:
     settings, storage, socket = (SCRATCH / name for name in ("containers.conf", "storage.conf", "podman.sock"))
     settings.write_text(_PODMAN_SETTINGS, encoding="utf-8")
     storage.write_text(_PODMAN_STORAGE, encoding="utf-8")

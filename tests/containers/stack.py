@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-import yaml
+from compose_file import OWN_IMAGE
 
-from containers.commands import ROOT, CheckError
+from containers.commands import CheckError
 from stream_classifier.kafka.embedded.node import free_ports
 
 if TYPE_CHECKING:
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     from containers.engine import Engine
 
-IMAGE = "stream-classifier:check"
-SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+IMAGE = f"{OWN_IMAGE}:check"
 
 
 class Stack:
