@@ -101,7 +101,7 @@ def look_at(stack: Stack, services: list[str]) -> None:
     worker = stack.container("worker")
     wait_until("the worker is healthy", lambda: stack.state(worker, "Health.Status") == "healthy")
     say("the worker is healthy")
-    see_it_confined(stack)
+    see_it_confined(stack, worker)
     see_it_scraped(stack)
     if "grafana" in services:
         see_grafana(stack)
@@ -114,13 +114,13 @@ def look_at(stack: Stack, services: list[str]) -> None:
     say("a new worker went on where the old one had stopped: nothing lost, nothing twice")
 
 
-def see_it_confined(stack: Stack) -> None:
+def see_it_confined(stack: Stack, worker: str) -> None:
     """The worker is process 1, is not root, and can write to /tmp alone."""
     script = (
         "import os, pathlib; print(os.getuid(), pathlib.Path('/proc/1/cmdline').read_bytes().split(b'\\0')[-4:-1],"
         " [place for place in ('/', '/tmp', '/opt/stream-classifier') if os.access(place, os.W_OK)])"
     )
-    found = stack.compose("exec", "-T", "worker", "python3", "-c", script)
+    found = stack.inside(worker, "python3", "-c", script)
     if found != "10001 [b'worker', b'--config', b'/etc/stream-classifier/worker.yaml'] ['/tmp']":
         raise CheckError(f"the worker is not confined as it should be: {found}")
     say("the worker is process 1, not root, and can write to /tmp alone")

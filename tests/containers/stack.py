@@ -68,6 +68,10 @@ class Stack:
         """The id of a service's container, while that runs."""
         return self.compose("ps", "--quiet", service)
 
+    def inside(self, container: str, *command: str) -> str:
+        """Run a command in a container and give what it printed."""
+        return self._engine.ask("exec", container, *command)
+
     def state(self, container: str, field: str) -> str:
         """A field of a container's state, as the engine shows it."""
         return self._engine.ask("inspect", "--format", f"{{{{.State.{field}}}}}", container)
