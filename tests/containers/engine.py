@@ -48,6 +48,8 @@ _PODMAN_STORAGE = f"""\
 driver = "overlay"
 graphroot = "{SCRATCH}/storage"
 runroot = "{SCRATCH}/run"
+[storage.options.overlay]
+skip_mount_home = "true"  # else the place is a mount, which nobody can remove with the rest of build/
 """
 
 
