@@ -10,6 +10,8 @@ RUNTIME ?= cpu
 TORCH_INDEX ?=
 # More for pytest: make test PYTEST_ARGS='-k ledger'
 PYTEST_ARGS ?=
+# What is in the image, if not what is built of the sources
+WHEEL ?=
 # One fault, one seed, so many rounds
 CHAOS ?=
 SEED ?=
@@ -20,7 +22,7 @@ DELIVERY ?= at_least_once
 DATA ?= data
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-worker demo test inputs chaos soak gpu-check tools lint format wheel docs docs-serve bench-plumbing bench-worker bench-delivery bench-tuning bench-quality bench-tracing
+.PHONY: help install install-worker demo test inputs chaos soak gpu-check containers-check tools lint format wheel docs docs-serve bench-plumbing bench-worker bench-delivery bench-tuning bench-quality bench-tracing
 
 help:  ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -65,11 +67,15 @@ gpu-check:  ## On a machine with an NVIDIA GPU: its tests, and how near it comes
 	.venv-gpu/bin/python -m pytest --gpu tests/gpu
 	.venv-gpu/bin/python benchmarks/gpu.py
 
+containers-check: install  ## Build the image and bring up docker-compose.yml: make containers-check WHEEL=dist/FILE
+	PYTHONPATH=tests $(BIN)/python -m containers.check $(if $(WHEEL),--wheel $(WHEEL))
+
 lint: install  ## Check style, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile tests/containers/*/Dockerfile
 
 TOOLS := build/tools
 

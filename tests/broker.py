@@ -13,11 +13,12 @@ from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 import pytest
+from compose_file import SERVICES
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ClusterMetadata, NewTopic
 
 from stream_classifier.errors import EmbeddedKafkaError
-from stream_classifier.kafka.embedded import KAFKA_VERSION, EmbeddedCluster
+from stream_classifier.kafka.embedded import EmbeddedCluster
 from stream_classifier.kafka.embedded.node import HOST, free_ports, server_properties
 
 __all__ = ["MakeTopic", "NameTopic", "bootstrap_servers", "make_topic", "name_topic", "pytest_addoption"]
@@ -129,7 +130,7 @@ def _embedded(config: pytest.Config) -> Iterator[str]:
 
 @contextmanager
 def _apache_kafka_image() -> Iterator[str]:
-    """Run the image of the same Kafka with the same settings.
+    """Run docker-compose.yml's image of the same Kafka with the same settings.
 
     testcontainers' own KafkaContainer starts Confluent's image by scripts that Apache's does not have.
     """
@@ -142,7 +143,7 @@ def _apache_kafka_image() -> Iterator[str]:
         | QUICK
         | {"listeners": f"PLAINTEXT://0.0.0.0:{client},CONTROLLER://{HOST}:{controller}"}
     )
-    container = DockerContainer(f"apache/kafka:{KAFKA_VERSION}").with_bind_ports(client, client)
+    container = DockerContainer(SERVICES["kafka"]["image"]).with_bind_ports(client, client)
     for name, value in settings.items():
         container.with_env(f"KAFKA_{name.upper().replace('.', '_')}", value)
     with container:

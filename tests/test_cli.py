@@ -136,7 +136,6 @@ print(sorted(heavy & set(sys.modules)))
         (["topics"], "Missing command"),
         (["worker"], "Missing option '--config'"),
         (["watch", "--config"], "Option '--config' requires an argument"),
-        (["publish", "--config", "x.yaml"], "Missing argument 'FILE|-'"),
         (["watch", "--config", "x.yaml", "--count", "0"], "Invalid value for '--count' / '-n': "),
         (["broker", "--port", "many"], "Invalid value for '--port': "),
     ],

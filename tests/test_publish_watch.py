@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 from worker_config import write_config
 
 from stream_classifier.cli import run
+from stream_classifier.samples import load_samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -256,6 +258,41 @@ def test_a_file_or_a_topic_that_is_missing_is_one_line(
     assert capsys.readouterr().err == f"stream-classifier: no such topic: {names[1]}; {advice}\n"
     # Asking has not made them: `describe` does not even in a cluster that makes topics by itself.
     assert not set(names) & set(AdminClient({"bootstrap.servers": bootstrap_servers}).list_topics(timeout=10).topics)
+
+
+def test_the_samples_are_published_again_and_again_no_faster_than_asked_for(
+    config: Path, topics: Topics, contents: Callable[[str], Contents]
+) -> None:
+    samples: Contents = [(sample.id.encode(), sample.value) for sample in load_samples()]
+    wanted, rate = len(samples) + 20, 500
+    begin = time.monotonic()
+    arguments = ["publish", "--samples", "--rate", str(rate), "--config", str(config)]
+    with subprocess.Popen([sys.executable, "-m", "stream_classifier", *arguments], stderr=subprocess.PIPE) as running:
+        while len(published := contents(topics[0])) < wanted:
+            assert time.monotonic() < begin + PATIENCE
+            assert running.poll() is None
+        took = time.monotonic() - begin
+        running.send_signal(signal.SIGINT)
+        _, told = running.communicate(timeout=PATIENCE)
+    assert published == list(itertools.islice(itertools.cycle(samples), len(published)))
+    assert (len(published) - 1) / took <= rate
+    assert running.returncode == 130
+    assert told.decode().splitlines()[0] == f"published {len(contents(topics[0]))} records to {topics[0]}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "publish takes FILE, or - for a pipe, or --samples: one of them"),
+        (["t.jsonl", "--samples"], "publish takes FILE, or - for a pipe, or --samples: one of them"),
+        (["--samples", "--key-field", "id"], "--key-field: the sample tickets have their keys already"),
+    ],
+)
+def test_what_is_to_be_published_is_one_thing(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["publish", *arguments, "--config", "not-read.yaml"]) == 2
+    assert capsys.readouterr().err == f"stream-classifier: {message}\n"
 
 
 # watch ----------------------------------------------------------------------------------------------------------------

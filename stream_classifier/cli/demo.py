@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from stream_classifier.cli.demo_tally import Tally
+from stream_classifier.cli.pace import paced
 from stream_classifier.cli.watch import event_line
 from stream_classifier.errors import KafkaError, StalledError, StreamClassifierError
 from stream_classifier.kafka.embedded import EmbeddedCluster
@@ -39,7 +40,7 @@ from stream_classifier.settings import KafkaSettings
 from stream_classifier.settings_file import ENVIRONMENT_PREFIX, load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from stream_classifier.settings import Settings
 
@@ -253,22 +254,15 @@ class _Publishing:
 
     def __init__(self, settings: Settings, keys: list[str], samples: list[Sample], rate: float) -> None:
         self._error: BaseException | None = None
-        self._samples = list(zip(keys, samples, strict=True))
+        self._records = [(key.encode(), sample.value) for key, sample in zip(keys, samples, strict=True)]
         self._rate = rate
         threading.Thread(target=self._publish, args=(settings,), daemon=True).start()
 
     def _publish(self, settings: Settings) -> None:
         try:
-            publish(settings.kafka, settings.input.topics[0], self._paced())
+            publish(settings.kafka, settings.input.topics[0], paced(self._records, self._rate))
         except BaseException as error:  # noqa: BLE001 - raised again by check()
             self._error = error
-
-    def _paced(self) -> Iterator[tuple[bytes, bytes | None]]:
-        begin = time.monotonic()
-        for number, (key, sample) in enumerate(self._samples):
-            if self._rate:
-                time.sleep(max(0.0, begin + number / self._rate - time.monotonic()))
-            yield key.encode(), sample.value
 
     def check(self) -> None:
         """Raise an error when it failed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import sys
@@ -14,10 +15,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from stream_classifier.cli.options import ConfigOption  # noqa: TC001 - typer reads it
+from stream_classifier.cli.pace import paced
 from stream_classifier.cli.texts import Lines
 from stream_classifier.errors import UsageError
 from stream_classifier.kafka.publisher import publish as publish_records
 from stream_classifier.kafka.topics import Topics
+from stream_classifier.samples import load_samples
 from stream_classifier.settings_file import load_settings
 
 if TYPE_CHECKING:
@@ -27,20 +30,26 @@ if TYPE_CHECKING:
 
     from stream_classifier.settings import Settings
 
+    _Record = tuple[bytes | None, bytes | None]
+
 _FORMATS = {".csv": "csv", ".txt": "lines", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
 
 
 def publish(
-    file: Annotated[
-        str, typer.Argument(metavar="FILE|-", help="JSON lines, .csv or plain lines (.txt); - for a pipe.")
-    ],
     config: ConfigOption,
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE|-", help="JSON lines, .csv or plain lines (.txt); - for a pipe.")
+    ] = None,
     key_field: Annotated[
         str | None, typer.Option(help="The member (or CSV column) that becomes the record's key; none without it.")
     ] = None,
     topic: Annotated[str | None, typer.Option(help="Where to, when the settings name several input topics.")] = None,
+    samples: Annotated[
+        bool, typer.Option("--samples", help="The sample tickets in place of a file, again and again until Ctrl-C.")
+    ] = False,
+    rate: Annotated[float, typer.Option(min=0, help="Records a second; 0: as fast as the broker takes them.")] = 0,
 ) -> None:
-    """Publish a file to the input topic, each record's delivery checked.
+    """Publish a file, a pipe or the sample tickets to the input topic, each record's delivery checked.
 
     JSON lines go as they are, bytes unchanged; a CSV row becomes an object of its columns; a plain line becomes
     {"text": ...}, or stays as it is with `input.format: text`. A pipe holds JSON lines if its first one begins with a
@@ -48,6 +57,10 @@ def publish(
 
     Example: stream-classifier publish tickets.jsonl --config config/worker.yaml --key-field id
     """
+    if samples == (file is not None):
+        raise UsageError("publish takes FILE, or - for a pipe, or --samples: one of them")
+    if samples and key_field is not None:
+        raise UsageError("--key-field: the sample tickets have their keys already")
     settings = load_settings(config)
     if settings.input.format not in {"json", "text"}:
         raise UsageError(
@@ -57,17 +70,21 @@ def publish(
     target = topic or settings.input.topics[0]
     if target not in settings.input.topics:
         raise UsageError(f"--topic: {target} is not one of input.topics ({', '.join(settings.input.topics)})")
-    stream, name = _open(file)
-    with stream:
+    with contextlib.ExitStack() as stack:
+        if file is None:
+            records: Iterator[_Record] = itertools.cycle((each.id.encode(), each.value) for each in load_samples())
+            by_hand = False
+        else:
+            stream, name = _open(file)
+            stack.enter_context(stream)
+            records, by_hand = _records(stream, name, settings, key_field), stream.isatty()
         kafka = Topics(settings.kafka)
         kafka.reach()
         kafka.require({target: "WRITE"})
-        _publish(settings, target, stream, _records(stream, name, settings, key_field))
+        _publish(settings, target, paced(records, rate), by_hand=by_hand)
 
 
-def _publish(
-    settings: Settings, target: str, stream: BinaryIO, records: Iterator[tuple[bytes | None, bytes | None]]
-) -> None:
+def _publish(settings: Settings, target: str, records: Iterator[_Record], *, by_hand: bool) -> None:
     published = 0
     whole = False
 
@@ -77,7 +94,7 @@ def _publish(
         progress.update(task, completed=count)
 
     try:
-        with _progress(stream) as progress:
+        with _progress(by_hand=by_hand) as progress:
             task = progress.add_task("published", total=None)
             publish_records(settings.kafka, target, records, show)
         whole = True
@@ -96,15 +113,14 @@ def _open(file: str) -> tuple[BinaryIO, str]:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from None
 
 
-def _progress(stream: BinaryIO) -> Progress:
+def _progress(*, by_hand: bool) -> Progress:
+    """What shows how far it is, unless somebody types the records into the same terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal or stream.isatty(), transient=True)
+    return Progress(*columns, console=console, disable=not console.is_terminal or by_hand, transient=True)
 
 
-def _records(
-    stream: BinaryIO, name: str, settings: Settings, key_field: str | None
-) -> Iterator[tuple[bytes | None, bytes | None]]:
+def _records(stream: BinaryIO, name: str, settings: Settings, key_field: str | None) -> Iterator[_Record]:
     source: BufferedIOBase = stream  # type: ignore[assignment]  # a binary file is one
     lines = Lines(source, name)
     form = _FORMATS.get(Path(name).suffix.lower())

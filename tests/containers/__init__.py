@@ -1,0 +1,1 @@
+"""`make containers-check`: the image and docker-compose.yml, built and run for real."""
