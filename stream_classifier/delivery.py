@@ -26,8 +26,6 @@ from stream_classifier.logs import logger
 from stream_classifier.refusals import RecentRefusals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from stream_classifier.events.form import Form
     from stream_classifier.ledger import Partition
     from stream_classifier.metrics import Metrics

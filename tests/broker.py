@@ -67,13 +67,17 @@ def name_topic() -> NameTopic:
 
 @pytest.fixture
 def make_topic(bootstrap_servers: str, name_topic: NameTopic) -> Iterator[MakeTopic]:
-    """Makes topics that are gone after the test."""
+    """Makes topics that are gone after the test.
+
+    They keep what they hold: some tests publish records with old timestamps, which the broker would delete at any time.
+    """
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
     made: list[str] = []
 
     def make(stem: str = "topic", *, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
         name = name_topic(stem)
-        new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))
+        kept = {"retention.ms": "-1", **(config or {})}
+        new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=kept)
         admin.create_topics([new])[name].result()
         made.append(name)
         _await(admin, lambda metadata: _leaders(metadata, name) == partitions, f"a leader for each partition of {name}")

@@ -57,6 +57,7 @@ def create(
             ),
         ]
     )
+    there = kafka.describe(made)
     for name, new in made.items():
-        count = wanted if new else found[name].partitions
+        count = wanted if new else there[name].partitions
         typer.echo(f"{name}: {'made' if new else 'exists'}, {count} partitions")

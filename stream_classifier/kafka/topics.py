@@ -253,7 +253,7 @@ class Topics:
         return None if operations is None else frozenset(admin.AclOperation(item).name for item in operations)
 
     def create(self, topics: Collection[NewTopic]) -> dict[str, bool]:
-        """Make topics.
+        """Make topics, and wait until a broker that is asked for them knows them: it learns of them a moment later.
 
         Args:
             topics: Names, numbers of partitions and properties.
@@ -284,6 +284,11 @@ class Topics:
                 if error.args[0].code() != ClientError.TOPIC_ALREADY_EXISTS:
                     raise failure(error.args[0], f"creating topic {name}") from None
                 made[name] = False
+        end = time.monotonic() + self._patience
+        while any(not (state.partitions or state.error) for state in self.describe(made).values()):
+            if time.monotonic() >= end:
+                break  # they are made all the same; whoever needs them says what is missing
+            time.sleep(_PAUSE_SECONDS)
         return made
 
     def delete(self, names: Collection[str]) -> None:
