@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from itertools import product
+from typing import TYPE_CHECKING, get_args
 
 from stream_classifier.classify.classification import Classification
-from stream_classifier.events.refusal import Refusal
+from stream_classifier.classify.measures import CacheName, CacheResult, RetryCause
+from stream_classifier.events.refusal import Code, Refusal
 from stream_classifier.logs import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
+    from stream_classifier.classify.labels import LabelSet
     from stream_classifier.classify.measures import Measures
     from stream_classifier.delivery import InFlight, Outcome
     from stream_classifier.events.record import Record
@@ -24,13 +27,33 @@ _ERRORS_SECONDS = 10.0
 
 
 class Accounting:
-    """Writes metrics. Used by the worker's thread alone."""
+    """Writes metrics. Used by the worker's thread alone.
 
-    def __init__(self, metrics: Metrics) -> None:
+    Args:
+        metrics: Is kept up to date; the counters whose labels are known begin at 0.
+        topics: The input.
+        label_set: The set for events that bring no labels of their own.
+    """
+
+    def __init__(self, metrics: Metrics, topics: Sequence[str], label_set: LabelSet) -> None:
         self._metrics = metrics
         self._log = logger("worker")
         self._errors: Counter[str] = Counter()
         self._errors_at = 0.0
+        for topic in topics:
+            metrics.consumed.labels(topic)
+        for code in get_args(Code):
+            metrics.dead_letters.labels(code)
+        for cache, result in product(get_args(CacheName), get_args(CacheResult)):
+            metrics.cache_requests.labels(cache, result)
+        for cause in (*get_args(RetryCause), "produce", "transaction"):
+            metrics.retries.labels(cause)
+        name = label_set.identity
+        metrics.labelled.labels(name)
+        metrics.abstained.labels(name)
+        metrics.confidence.observe((), name)
+        for label in label_set.names:
+            metrics.labels_assigned.labels(name, label)
 
     def consumed(self, records: Collection[Record]) -> None:
         """Records were polled."""

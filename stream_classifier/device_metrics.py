@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+LABELS = ("device",)
 _PREFIX = "stream_classifier_device_"
 
 
@@ -29,9 +30,9 @@ class DeviceMetrics(Collector):
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """What prometheus_client asks for; without NVML there is nothing to tell."""
-        busy = GaugeMetricFamily(_PREFIX + "busy_ratio", "Share of the last moment in which it ran.", labels=["device"])
-        used = GaugeMetricFamily(_PREFIX + "memory_used_bytes", "Memory that is taken.", labels=["device"])
-        total = GaugeMetricFamily(_PREFIX + "memory_total_bytes", "Memory that it has.", labels=["device"])
+        busy = GaugeMetricFamily(_PREFIX + "busy_ratio", "Share of the last moment in which it ran.", labels=LABELS)
+        used = GaugeMetricFamily(_PREFIX + "memory_used_bytes", "Memory that is taken.", labels=LABELS)
+        total = GaugeMetricFamily(_PREFIX + "memory_total_bytes", "Memory that it has.", labels=LABELS)
         if self._driver is not None:
             for gpu in self._gpus:
                 # A driver that does not answer leaves a gap in the graph; the worker has its own way to notice.

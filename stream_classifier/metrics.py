@@ -64,18 +64,27 @@ class BatchHistogram(Collector):
 
 
 class Metrics:
-    """All of them, in a registry of their own; see `help` of each in /metrics."""
+    """All of them, in a registry of their own; see `help` of each in /metrics.
+
+    Attributes:
+        registry: What is served.
+        label_names: Those of each family, by its name: a family tells them only once it has samples.
+    """
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self.label_names: dict[str, tuple[str, ...]] = {}
 
         def counter(name: str, help_: str, *labels: str) -> Counter:
+            self.label_names[_PREFIX + name] = labels
             return Counter(_PREFIX + name, help_, labels, registry=registry)
 
         def gauge(name: str, help_: str, *labels: str) -> Gauge:
+            self.label_names[_PREFIX + name] = labels
             return Gauge(_PREFIX + name, help_, labels, registry=registry)
 
         def histogram(name: str, help_: str, buckets: Sequence[float], label: str | None = None) -> BatchHistogram:
+            self.label_names[_PREFIX + name] = (label,) if label else ()
             return BatchHistogram(registry, name, help_, buckets, label)
 
         self.consumed = counter("events_consumed", "Events polled from the input.", "topic")
@@ -112,8 +121,12 @@ class Metrics:
         self.paused = gauge("paused", "Partitions that are paused, as too much is in flight.")
         self.model_info = gauge("model_info", "1 for the model in use.", "model", "hash", "precision", "device")
         self.ready = gauge("ready", "1 when the worker is ready, as /readyz says.")
-        for reason in ("tombstone", "not_json", "text_missing", "inference_failed"):
-            self.dead_letters.labels(reason)
+        # A counter that is first seen at 1 has not grown, as Prometheus sees it: all are there from the beginning. Those
+        # whose labels are known elsewhere, `Accounting` begins.
+        for kind in ("assigned", "revoked", "lost"):
+            self.rebalances.labels(kind)
+        for kind in ("useful", "padding"):
+            self.tokens.labels(kind)
         for result in ("ok", "failed"):
             self.commits.labels(result)
         for result in ("committed", "aborted"):

@@ -96,7 +96,7 @@ class Worker:
         self._clock = clock
         self._metrics = metrics
         self._health = health
-        self._accounting = Accounting(metrics)
+        self._accounting = Accounting(metrics, settings.input.topics, label_set)
         self._log = logger("worker")
         self._adhoc = lru_cache(settings.cache.label_sets)(LabelSet.adhoc)
         self._decoder = Decoder(settings.input, settings.output)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
+from stream_classifier.metric_catalogue import catalogue
 from stream_classifier.metrics import BatchHistogram, Metrics
 
 BUCKETS = (0.1, 0.5, 1, 5)
@@ -36,3 +37,16 @@ def test_a_histogram_without_labels_is_there_before_anything_was_observed() -> N
     metrics = Metrics()
     assert metrics.registry.get_sample_value("stream_classifier_processing_seconds_count") == 0
     assert metrics.registry.get_sample_value("stream_classifier_processing_seconds_bucket", {"le": "+Inf"}) == 0
+
+
+def test_the_catalogue_tells_the_names_and_labels_that_queries_can_have() -> None:
+    described = {metric.name: metric for metric in catalogue()}
+    assert len(described) == len(catalogue())
+    assert all(metric.help for metric in described.values())
+    confidence = described["stream_classifier_confidence"].series
+    assert confidence["stream_classifier_confidence_bucket"] == ("label_set", "le")
+    assert confidence["stream_classifier_confidence_count"] == ("label_set",)
+    assigned = described["stream_classifier_labels_assigned_total"]
+    assert assigned.series == {"stream_classifier_labels_assigned_total": ("label_set", "label")}
+    assert described["stream_classifier_device_busy_ratio"].labels == ("device",)
+    assert described["process_start_time_seconds"].kind == "gauge"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+from prometheus_client import ProcessCollector
 
 from stream_classifier import __version__, logs
 from stream_classifier.classify.classifier import Classifier
@@ -81,6 +82,7 @@ def worker(context: typer.Context, config: ConfigOption) -> None:
 def _run(settings: Settings, label_set: LabelSet) -> None:
     log = logs.logger("worker")
     metrics, health = Metrics(), Health(time.monotonic())
+    ProcessCollector(registry=metrics.registry)
     health.progress(time.monotonic(), _START_SECONDS)
     observability = settings.observability
     with ObservabilityServer(observability.host, observability.port, metrics, health, time.monotonic) as server:
