@@ -121,8 +121,8 @@ class Metrics:
         self.paused = gauge("paused", "Partitions that are paused, as too much is in flight.")
         self.model_info = gauge("model_info", "1 for the model in use.", "model", "hash", "precision", "device")
         self.ready = gauge("ready", "1 when the worker is ready, as /readyz says.")
-        # A counter that is first seen at 1 has not grown, as Prometheus sees it: all are there from the beginning. Those
-        # whose labels are known elsewhere, `Accounting` begins.
+        # A counter that is first seen at 1 has not grown, as Prometheus sees it: so all begin at 0. Those
+        # whose labels other files know, `Accounting` begins.
         for kind in ("assigned", "revoked", "lost"):
             self.rebalances.labels(kind)
         for kind in ("useful", "padding"):
