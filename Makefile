@@ -20,7 +20,7 @@ DELIVERY ?= at_least_once
 DATA ?= data
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-worker demo test inputs chaos soak gpu-check lint format wheel bench-plumbing bench-worker bench-delivery bench-quality
+.PHONY: help install install-worker demo test inputs chaos soak gpu-check lint format wheel dashboards dashboard-picture bench-plumbing bench-worker bench-delivery bench-quality
 
 help:  ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -85,6 +85,12 @@ wheel: install  ## Build the wheel and run its command in an environment of its 
 	cd build && wheel-check/bin/stream-classifier-export --help > /dev/null
 	cd build && wheel-check/bin/stream-classifier classify --json --labels "delivery,refund" "where is my parcel" "我要退款"
 	cd build && wheel-check/bin/stream-classifier demo --events 20 --rate 0
+
+dashboards: install  ## Write the dashboards for Grafana, dashboards/*.json, from their code
+	$(BIN)/python -m dashboards.build
+
+dashboard-picture: install  ## Draw the dashboards from what Prometheus collects of workers under load (five minutes)
+	PYTHONPATH=tests $(BIN)/python -m monitoring.picture docs
 
 bench-plumbing: install  ## Measure the worker around a null model against a bare loop
 	$(BIN)/python benchmarks/plumbing.py

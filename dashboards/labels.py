@@ -23,12 +23,13 @@ DRIFT = 'max(job_label_set:stream_classifier_label_mix:drift{job=~"$job", label_
 
 def _mix(over: str, offset: str = "") -> str:
     """The share of each label among the labelled events of a time, those without one as `(none)`."""
-    by, wanted = "label_set, label", {"label_set": SET}
-    labelled = f"sum by ({by}) (increase({series('labels_assigned_total', **wanted)}[{over}]{offset}))"
-    none = f"sum by (label_set) (increase({series('abstained_total', **wanted)}[{over}]{offset}))"
-    whole = f"sum by (label_set) (increase({series('events_labelled_total', **wanted)}[{over}]{offset}))"
-    given = f'({labelled} or label_replace({none}, "label", "(none)", "", ""))'
-    return share(given, whole, on="label_set")
+
+    def grown(name: str, by: str = "") -> str:
+        return f"sum{by} (increase({series(name, label_set=SET)}[{over}]{offset}))"
+
+    none = f'label_replace({grown("abstained_total")}, "label", "(none)", "", "")'
+    given = f"({grown('labels_assigned_total', ' by (label)')} or {none})"
+    return share(given, grown("events_labelled_total"), each=True)
 
 
 def rows() -> Sequence[Row]:

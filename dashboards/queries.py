@@ -45,15 +45,15 @@ def total(name: str, by: str = "", **matchers: str) -> str:
     return f"{_sum(by)}({series(name, **matchers)})"
 
 
-def share(part: str, whole: str, on: str = "") -> str:
+def share(part: str, whole: str, *, each: bool = False) -> str:
     """One sum over another one, and 0 rather than nothing where nothing happens.
 
     Args:
         part: The numerator.
         whole: The denominator.
-        on: Labels of `whole`, where `part` has more.
+        each: Whether `whole` is one series, and each of `part` a share of it.
     """
-    grouped = f" on ({on}) group_left ()" if on else ""
+    grouped = " on () group_left ()" if each else ""
     return f"{part} /{grouped} ({whole} > 0) or 0 * {part}"
 
 

@@ -31,6 +31,12 @@ class Panel(NamedTuple):
     document: dict[str, Any]
 
 
+def headlines(path: Path) -> list[tuple[str, int]]:
+    """The title of each row, and where it stands, in rows of the grid."""
+    dashboard = json.loads(path.read_text(encoding="utf-8"))
+    return [(panel["title"], panel["gridPos"]["y"]) for panel in dashboard["panels"] if panel["type"] == "row"]
+
+
 def panels(path: Path) -> Iterator[Panel]:
     """The panels of a dashboard, those of collapsed rows too, without the rows themselves."""
     dashboard = json.loads(path.read_text(encoding="utf-8"))
