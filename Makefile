@@ -22,7 +22,7 @@ DELIVERY ?= at_least_once
 DATA ?= data
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-worker demo test inputs chaos soak gpu-check containers-check tools lint format wheel docs docs-serve bench-plumbing bench-worker bench-delivery bench-tuning bench-quality bench-tracing
+.PHONY: help install install-worker demo test inputs chaos soak gpu-check containers-check tools lint format wheel docs docs-serve dashboards dashboard-picture bench-plumbing bench-worker bench-delivery bench-tuning bench-quality bench-tracing
 
 help:  ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -107,6 +107,12 @@ docs: install  ## Build the documentation into build/site; a warning fails
 
 docs-serve: install  ## Show the documentation at http://127.0.0.1:8000, and each change of it
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+dashboards: install  ## Write the dashboards for Grafana, dashboards/*.json, from their code
+	$(BIN)/python -m dashboards.build
+
+dashboard-picture: install  ## Draw the dashboards from what Prometheus collects of workers under load (five minutes)
+	PYTHONPATH=tests $(BIN)/python -m monitoring.picture docs
 
 bench-plumbing: install  ## Measure the worker around a null model against a bare loop
 	$(BIN)/python benchmarks/plumbing.py

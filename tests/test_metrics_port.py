@@ -236,7 +236,7 @@ def allowed(stream: Stream) -> dict[str, set[str]]:
         "kind": {"useful", "padding", "assigned", "revoked", "lost"},
         "cache": set(get_args(CacheName)),
         "result": {*get_args(CacheResult), "ok", "failed", "committed", "aborted"},
-        "cause": {*get_args(RetryCause), "produce", "transaction", *client_errors},
+        "cause": {*get_args(RetryCause), "produce", "transaction", "schema_registry", *client_errors},
         "model": {"tiny"},
         "hash": {verify(path).short_hash},
         "precision": {"fp32"},
