@@ -33,7 +33,8 @@ def server(
     """A hub that has one model, with pickled weights and code beside the rest, and a cache that has nothing."""
     directory = shutil.copytree(tiny_model("bert", "entailment"), tmp_path / "model")
     for name in (CODE, PICKLED, "training_args.bin", "flax_model.msgpack", "run.sh"):
-        (directory / name).write_text("raise SystemExit('run')")
+        # No two alike: the hub's client fetches the same content once.
+        (directory / name).write_text(f"raise SystemExit('{name} was run')")
     (directory / "README.md").write_text("---\nlicense: mit\n---\n")
     monkeypatch.delenv("HF_TOKEN", raising=False)
     with hub.running() as server:
