@@ -50,8 +50,8 @@ $(VENV)/.installed: $(VENV)/.worker
 demo: install-worker  ## Label sample tickets on a real Kafka, with nothing set up
 	@$(BIN)/stream-classifier demo
 
-test: install  ## Run all tests, on a real Kafka for each of three processes: they mostly wait
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+test: install  ## Run all tests, on a real Kafka for each of four processes: they mostly wait
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 inputs: install  ## Label 1,000,000 generated inputs, and check each
 	STREAM_CLASSIFIER_TEST_INPUTS=1000000 $(BIN)/python -m pytest -s tests/test_generated_inputs.py $(PYTEST_ARGS)
