@@ -18,11 +18,13 @@ SEED ?=
 ROUNDS ?=
 SECONDS ?= 3600
 DELIVERY ?= at_least_once
+# More for the benchmark against peers: make bench BENCH_ARGS='--workload mixed'
+BENCH_ARGS ?=
 # Where banking77 and crosswoz are
 DATA ?= data
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-worker demo test inputs chaos soak gpu-check containers-check tools lint format wheel docs docs-serve dashboards dashboard-picture bench-plumbing bench-worker bench-delivery bench-tuning bench-quality bench-tracing
+.PHONY: help install install-worker demo test inputs chaos soak gpu-check containers-check tools lint format wheel docs docs-serve dashboards dashboard-picture bench bench-plumbing bench-worker bench-delivery bench-tuning bench-quality bench-tracing
 
 help:  ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -113,6 +115,17 @@ dashboards: install  ## Write the dashboards for Grafana, dashboards/*.json, fro
 
 dashboard-picture: install  ## Draw the dashboards from what Prometheus collects of workers under load (five minutes)
 	PYTHONPATH=tests $(BIN)/python -m monitoring.picture docs
+
+bench: install .venv-peers/.installed  ## Measure the worker against other ways to label a stream, and against the machine
+	$(BIN)/python benchmarks/ceiling.py
+	$(BIN)/python benchmarks/bench.py --peers .venv-peers/bin/python --latency $(BENCH_ARGS)
+
+.venv-peers/.installed: benchmarks/peers.txt
+	@echo "Installing the other projects into .venv-peers (once; a minute)"
+	@rm -rf .venv-peers
+	@$(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	@touch $@
 
 bench-plumbing: install  ## Measure the worker around a null model against a bare loop
 	$(BIN)/python benchmarks/plumbing.py

@@ -21,6 +21,7 @@ import os
 import statistics
 import sys
 import tempfile
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ import numpy as np
 import orjson
 import yaml
 from contest import Contender, ContenderFailedError, Names, Outcome, run, worker_config
-from matplotlib import pyplot
+from matplotlib import pyplot as plt
 from rich.console import Console
 from streams import machine
 from workloads import WORKLOADS
@@ -123,21 +124,21 @@ class Sitting:
     def contenders(self, chosen: str) -> list[Contender]:
         """This project in both modes, and each peer one at a time and in batches."""
         found = [
-            Contender(OURS, None, lambda names: self._ours(names, "at_least_once")),
-            Contender(f"{OURS}, exactly once", None, lambda names: self._ours(names, "exactly_once")),
+            Contender(OURS, None, partial(self._ours, "at_least_once")),
+            Contender(f"{OURS}, exactly once", None, partial(self._ours, "exactly_once")),
         ]
-        for name, script in PEERS.items():
-            for batch in (1, BATCH):
-                found.append(
-                    Contender(name, batch, lambda names, script=script, batch=batch: self._peer(names, script, batch))
-                )
+        found += [
+            Contender(name, batch, partial(self._peer, script, batch))
+            for name, script in PEERS.items()
+            for batch in (1, BATCH)
+        ]
         return [contender for contender in found if chosen in contender.full_name or contender.name == OURS]
 
-    def _ours(self, names: Names, delivery: str) -> list[str]:
+    def _ours(self, delivery: str, names: Names) -> list[str]:
         config = worker_config(names, self.servers, self._directory, self._labels, delivery)
         return [sys.executable, "-m", "stream_classifier", "worker", "--config", str(config)]
 
-    def _peer(self, names: Names, script: str, batch: int) -> list[str]:
+    def _peer(self, script: str, batch: int, names: Names) -> list[str]:
         return [
             str(self._peers),
             str(Path(__file__).parent / "contenders" / f"{script}.py"),
@@ -227,7 +228,7 @@ def _line(cells: list[str]) -> str:
 def plot(results: dict[str, list[Row]], out: Path) -> None:
     """Bars of events a second, a panel for each workload."""
     mpl.use("Agg")
-    figure, axes = pyplot.subplots(1, len(results), figsize=(5.5 * len(results), 5), squeeze=False)
+    figure, axes = plt.subplots(1, len(results), figsize=(5.5 * len(results), 5), squeeze=False)
     for axis, (workload, rows) in zip(axes[0], results.items(), strict=True):
         ordered = sorted((row for row in rows if row.rates), key=lambda row: row.rate)
         spread = [
@@ -273,7 +274,10 @@ def main() -> None:
     text = f"{about['machine']}; {options.events:,} events, {options.rounds} rounds.\n\n{tables}\n"
     print(text)
     (options.out / "peers.md").write_text(text, encoding="utf-8")
-    document: dict[str, Any] = {**about, "results": {name: [r._asdict() for r in rows] for name, rows in results.items()}}
+    document: dict[str, Any] = {
+        **about,
+        "results": {name: [r._asdict() for r in rows] for name, rows in results.items()},
+    }
     (options.out / "peers.json").write_bytes(
         orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
     )

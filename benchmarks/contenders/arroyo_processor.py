@@ -17,7 +17,7 @@ from arroyo.processing.strategies import (
     UnbatchStep,
 )
 from arroyo.types import BaseValue, Commit, Message, Partition, Topic, Value
-from model import Job, Model, job
+from contender_model import Job, Model, job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

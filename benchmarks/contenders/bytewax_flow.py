@@ -10,7 +10,7 @@ from bytewax.connectors.kafka import KafkaSinkMessage, KafkaSourceMessage
 from bytewax.connectors.kafka import operators as kop
 from bytewax.dataflow import Dataflow
 from bytewax.testing import run_main
-from model import Model, job
+from contender_model import Model, job
 
 Messages = list[KafkaSourceMessage]
 

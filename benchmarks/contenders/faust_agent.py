@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import faust
-from model import Model, job
+from contender_model import Model, job
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from confluent_kafka import Consumer, Producer
-from model import Model, job
+from contender_model import Model, job
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ Its count windows collect by key, so that they hardly ever fill where keys are c
 from __future__ import annotations
 
 import orjson
-from model import Job, Model, job
+from contender_model import Job, Model, job
 from quixstreams import Application
 from quixstreams.sinks import BatchingSink, SinkBatch
 

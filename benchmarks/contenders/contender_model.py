@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - read at run time, as the type of an option
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 import numpy as np
