@@ -26,12 +26,13 @@ _CLOSE_SECONDS = 1.0
 class Lookups(Generic[KeyT, AnswerT]):
     """Answers by key: at once when they are known.
 
-    All but the asking is done by one thread.
+    All but the asking is done by one thread. What has to be asked again is asked after what waits meanwhile, so that
+    one key for which there is no answer does not keep the others waiting.
 
     Args:
         ask: Gets an answer and for how many seconds it holds. Raises RegistryError when it has to be asked again.
         kept: How many answers are kept.
-        patience: Seconds of asking in vain until `has_news` raises.
+        patience: Seconds of asking for one key in vain until `has_news` raises.
         retried: Is called for each repetition, in the other thread.
         clock: Seconds; only differences matter.
     """
@@ -55,7 +56,9 @@ class Lookups(Generic[KeyT, AnswerT]):
         self._asked: set[KeyT] = set()
         self._questions: queue.SimpleQueue[KeyT] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[tuple[KeyT, AnswerT, float] | BaseException] = queue.SimpleQueue()
-        self._trouble: tuple[str, float] | None = None
+        # Both are written by the thread that asks, and replaced as a whole, as the other one reads them.
+        self._trouble: dict[KeyT, tuple[str, float]] = {}  # why there is no answer, and since when it is asked for
+        self._asking_since: float | None = None
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -94,16 +97,18 @@ class Lookups(Generic[KeyT, AnswerT]):
             news = True
         while len(self._known) > self._kept:
             self._known.popitem(last=False)
-        trouble = self._trouble
-        if trouble is not None and self._clock() - trouble[1] > self._patience:
-            raise RegistryError(f"{trouble[0]}; asked for {self._patience:g} s (schema_registry.give_up_seconds)")
+        now, asking_since = self._clock(), self._asking_since
+        longest = min(self._trouble.values(), key=lambda trouble: trouble[1], default=None)
+        if longest is None and asking_since is not None:
+            longest = "the schema registry does not finish its answer", asking_since
+        if longest is not None and now - longest[1] > self._patience:
+            raise RegistryError(f"{longest[0]}; asked for {self._patience:g} s (schema_registry.give_up_seconds)")
         return news
 
     @property
     def trouble(self) -> str | None:
         """Why there is no answer at the moment; None when nothing is wrong."""
-        trouble = self._trouble
-        return None if trouble is None else trouble[0]
+        return next((reason for reason, _ in self._trouble.values()), None)
 
     def close(self) -> None:
         """Ask no more."""
@@ -112,34 +117,41 @@ class Lookups(Generic[KeyT, AnswerT]):
             self._thread.join(_CLOSE_SECONDS)
 
     def _run(self) -> None:
+        failures = 0
         while not self._closing.is_set():
             try:
                 key = self._questions.get(timeout=0.2)
             except queue.Empty:
                 continue
             try:
-                self._ask_until_answered(key)
+                answered = self._ask_once(key)
             except BaseException as error:  # noqa: BLE001 - raised again in the worker's thread
                 self._answers.put(error)
                 return
+            if answered:
+                failures = 0
+                continue
+            self._questions.put(key)
+            jitter = random.random()  # noqa: S311 - spreads load, hides nothing
+            self._closing.wait(delay(failures, first=_FIRST_DELAY, most=_MOST_DELAY, jitter=jitter))
+            failures += 1
 
-    def _ask_until_answered(self, key: KeyT) -> None:
-        failures = 0
-        while not self._closing.is_set():
-            try:
-                answer, seconds = self._ask(key)
-            except RegistryError as error:
-                since = self._clock() if self._trouble is None else self._trouble[1]
-                if failures == 0:
-                    self._log.warning("asking again", reason=str(error))
-                self._trouble = str(error), since
-                self._retried()
-                jitter = random.random()  # noqa: S311 - spreads load, hides nothing
-                self._closing.wait(delay(failures, first=_FIRST_DELAY, most=_MOST_DELAY, jitter=jitter))
-                failures += 1
-            else:
-                if self._trouble is not None:
-                    self._log.info("the schema registry answers again")
-                    self._trouble = None
-                self._answers.put((key, answer, seconds))
-                return
+    def _ask_once(self, key: KeyT) -> bool:
+        self._asking_since = now = self._clock()
+        try:
+            answer, seconds = self._ask(key)
+        except RegistryError as error:
+            if not self._trouble:
+                self._log.warning("asking again", reason=str(error))
+            _, since = self._trouble.get(key, ("", now))
+            self._trouble = {**self._trouble, key: (str(error), since)}
+            self._retried()
+            return False
+        finally:
+            self._asking_since = None
+        if key in self._trouble:
+            self._trouble = {other: trouble for other, trouble in self._trouble.items() if other != key}
+            if not self._trouble:
+                self._log.info("the schema registry answers again")
+        self._answers.put((key, answer, seconds))
+        return True
