@@ -20,12 +20,16 @@ class SchemaRegistry:
     Attributes:
         down: While set, each question is answered with this HTTP status.
         refuses: Subjects to which no schema can be added.
+        read_only: No schema can be added to any subject.
+        knows_guids: Whether it has schemas by their GUIDs, as since version 8.
         asked: Paths, in their order.
     """
 
     def __init__(self) -> None:
         self.down: int | None = None
         self.refuses: set[str] = set()
+        self.read_only = False
+        self.knows_guids = True
         self.asked: list[str] = []
         self._schemas: list[dict[str, Any]] = []  # the first has the number 1
         self._subjects: dict[str, list[int]] = {}
@@ -73,7 +77,7 @@ class SchemaRegistry:
                     return 200, list(self._subjects)
                 case ["schemas", "ids", number]:
                     return self._schema(int(number))
-                case ["schemas", "guids", guid]:
+                case ["schemas", "guids", guid] if self.knows_guids:
                     return self._schema(next((n for n in range(1, len(self._schemas) + 1) if self.guid(n) == guid), 0))
                 case ["subjects", subject, "versions", version] if body is None:
                     return self._version(subject, version)
@@ -105,6 +109,8 @@ class SchemaRegistry:
         return 200, {"subject": subject, "version": place, "id": number, **self._schemas[number - 1]}
 
     def _register(self, subject: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if self.read_only:
+            return 422, {"error_code": 42205, "message": f"Subject {subject} is in read-only mode"}
         if subject in self.refuses:
             return 409, {"error_code": 409, "message": "incompatible"}
         if body not in self._schemas:

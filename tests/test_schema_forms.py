@@ -8,6 +8,7 @@ import decimal
 import functools
 import io
 import json
+import re
 import struct
 import sys
 import time
@@ -35,8 +36,9 @@ from stream_classifier.errors import RegistryError, SettingsError
 from stream_classifier.events.decode import Awaited, Task
 from stream_classifier.events.record import Record
 from stream_classifier.events.refusal import Refusal
+from stream_classifier.registry.client import RegistryClient
 from stream_classifier.registry.opening import open_schema_form
-from stream_classifier.settings import Settings
+from stream_classifier.settings import SchemaRegistrySettings, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -312,6 +314,102 @@ def test_an_id_that_nobody_knows_is_refused(case: Any, form: str) -> None:
     assert refusal(case(form), None) == "tombstone"
 
 
+@pytest.mark.parametrize("form", ["avro", "protobuf", "json_schema"])
+@pytest.mark.parametrize("first", [b"\0\x80\0\0\0", b"\0\xff\xff\xff\xff"])
+def test_an_id_that_cannot_be_one_is_not_asked_for(local: SchemaRegistry, form: str, first: bytes) -> None:
+    """The registry's path takes 31 bits: its answer would be that of something that is no registry."""
+    mine = Case(local.url, form)
+    asked = len(local.asked)
+    assert refusal(mine, first + b"\0where is my parcel") == "schema_unknown"
+    assert len(local.asked) == asked
+    mine.form.close()
+
+
+def test_a_guid_is_unknown_to_a_registry_that_has_none(local: SchemaRegistry) -> None:
+    """Those before version 8 do not have the path; no event can make a worker ask for ever by that."""
+    mine = Case(local.url, "avro")
+    local.knows_guids = False
+    try:
+        header = [("__value_schema_id", b"\1" + uuid.uuid4().bytes)]
+        assert refusal(mine, b"parcel", header) == "schema_unknown"
+    finally:
+        local.knows_guids = True
+        mine.form.close()
+
+
+@pytest.mark.parametrize(
+    ("form", "schema_type", "text"),
+    [
+        ("avro", "AVRO", "{oops"),
+        ("avro", "AVRO", '{"type":"record","name":"T"}'),
+        ("json_schema", "JSON", "{oops"),
+        ("json_schema", "JSON", '{"properties":5}'),
+        ("json_schema", "JSON", "[" * 100_000),
+        ("protobuf", "PROTOBUF", "oops"),
+    ],
+)
+def test_a_schema_that_nobody_can_read_ends_no_worker(
+    local: SchemaRegistry, form: str, schema_type: str, text: str
+) -> None:
+    mine = Case(local.url, form)
+    with SchemaRegistryClient({"url": local.url}) as client:
+        number = client.register_schema(f"{mine.input}-value", Schema(text, schema_type))
+    assert refusal(mine, struct.pack(">bI", 0, number) + b"\0parcel") == "schema_mismatch"
+    mine.form.close()
+
+
+@pytest.mark.parametrize(
+    ("within", "begin", "end"),
+    [
+        (["null", "Node"], b"\2a\2", b""),
+        ({"type": "array", "items": "shop.Node"}, b"\2a\2", b"\0"),
+        (
+            {
+                "type": "map",
+                "values": ["null", {"type": "record", "name": "B", "fields": [{"name": "n", "type": "Node"}]}],
+            },
+            b"\2a\2\2k\2",
+            b"\0",
+        ),
+    ],
+)
+@pytest.mark.parametrize("output", ["same", "json"])
+def test_records_in_records_end_no_process(
+    client: SchemaRegistryClient, case: Any, within: Any, begin: bytes, end: bytes, output: str
+) -> None:
+    """fastavro reads some kilobytes of records in records until the stack, and so the process, is at its end."""
+    fields = [{"name": "text", "type": "string"}, {"name": "next", "type": within}]
+    schema = {"type": "record", "name": "Node", "namespace": "shop", "fields": fields}
+    mine = case("avro", output={"format": output})
+    number = client.register_schema(f"{mine.input}-value", Schema(json.dumps(schema), "AVRO"))
+    refused = 0
+    for depth in (0, 1, 20, *range(100, 300, 5), 1000, 5000, 100_000):
+        record = mine.record(struct.pack(">bI", 0, number) + begin * depth + b"\2a\0" + end * depth)
+        answer = mine.decode(record)
+        if isinstance(answer, Refusal):
+            assert answer.code == "schema_mismatch"
+            refused += 1
+        else:
+            assert answer == Task("a", None)
+            assert mine.form.enrich(record, orjson.dumps(RESULT))
+            assert depth < 1000
+        assert refused == 0 or depth > 50
+    assert refused >= 3
+
+
+def test_a_type_that_is_used_twice_is_no_recursion(client: SchemaRegistryClient, case: Any) -> None:
+    inner = {"type": "record", "name": "Node", "namespace": "other", "fields": [{"name": "n", "type": "int"}]}
+    fields = [
+        {"name": "text", "type": "string"},
+        {"name": "one", "type": inner},
+        {"name": "two", "type": ["null", "other.Node"]},
+    ]
+    schema = {"type": "record", "name": "Node", "namespace": "shop", "fields": fields}
+    mine = case("avro")
+    out = mine.label(avro_value(client, mine, schema, {"text": "a", "one": {"n": 1}, "two": {"n": 2}}))
+    assert read_avro(client, mine, out)["two"] == {"n": 2}
+
+
 def test_a_schema_of_another_kind_is_refused(client: SchemaRegistryClient, case: Any) -> None:
     mine = case("json_schema")
     assert refusal(mine, avro_value(client, mine, TICKET, {"id": 1, "text": "a"})) == "schema_mismatch"
@@ -432,12 +530,21 @@ def test_protobuf_as_json(client: SchemaRegistryClient, case: Any) -> None:
     assert out == {"id": str(2**60), "text": "t", "classification": RESULT}
 
 
+def test_a_field_of_that_name_is_refused_in_protobuf_as_json_too(client: SchemaRegistryClient, case: Any) -> None:
+    value = proto_value(client, case("protobuf"), proto()(id=1, text="t"))
+    assert refusal(case("protobuf", output={"format": "json", "field": "id"}), value) == "field_taken"
+    replaced = case("protobuf", output={"format": "json", "field": "id", "overwrite": True}).label(value)
+    assert orjson.loads(replaced) == {"text": "t", "id": RESULT}
+    assert replaced.count(b'"id"') == 1
+
+
 def test_protobuf_that_is_none_is_refused(client: SchemaRegistryClient, case: Any) -> None:
     mine = case("protobuf")
     value = proto_value(client, mine, proto()(id=1, text="t"))
     assert refusal(mine, value + b"\xff") == "schema_mismatch"
     # A message that its schema does not have.
     assert refusal(mine, value[:5] + b"\x04\x00\x12" + value[8:]) == "schema_mismatch"
+    assert refusal(mine, value[:5] + b"\x02\x01" + value[7:]) == "schema_mismatch", "nor one before the first"
     assert refusal(mine, proto_value(client, mine, proto()(id=1))) == "text_blank"
 
 
@@ -498,6 +605,9 @@ def test_json_schemas_that_refer_to_others(client: SchemaRegistryClient, case: A
     ("schema", "code"),
     [
         ({"type": "object", "properties": {"text": {"$ref": "http://127.0.0.1:9/x.json"}}}, "schema_refused"),
+        ({"$id": "http://127.0.0.1:9/", "properties": {"text": {"$ref": "x.json"}}}, "schema_refused"),
+        ({"properties": {"text": {"$id": "http://127.0.0.1:9/", "items": {"$ref": "x#/a"}}}}, "schema_refused"),
+        ({"properties": {"text": {"$dynamicRef": "http://127.0.0.1:9/x#a"}}}, "schema_refused"),
         ({"oneOf": [{"additionalProperties": False, "properties": {"text": {}}}]}, "schema_refused"),
         ({"type": "object", "properties": {"classification": {}}}, "field_taken"),
     ],
@@ -508,6 +618,27 @@ def test_json_schemas_that_cannot_be_added_to_are_refused(
     mine = case("json_schema")
     number = client.register_schema(f"{mine.input}-value", Schema(json.dumps(schema), "JSON"))
     assert refusal(mine, struct.pack(">bI", 0, number) + b'{"text":"t"}') == code
+
+
+def test_json_schemas_that_refer_to_their_own_parts(client: SchemaRegistryClient, case: Any) -> None:
+    mine = case("json_schema")
+    named = OBJECT | {
+        "$id": "http://127.0.0.1:9/ticket.json",
+        "definitions": {"text": {"$id": "text.json", "type": "string", "minLength": 2}},
+        "properties": {"text": {"$ref": "text.json"}, "n": {"$ref": "#/definitions/text"}},
+    }
+    value = json_value(client, mine, named, {"text": "money"})
+    assert json.loads(mine.label(value)[5:]) == {"text": "money", "classification": RESULT}
+    assert refusal(mine, value[:5] + b'{"text":"m"}') == "schema_mismatch"
+
+
+def test_what_a_json_schema_refers_to_must_not_lead_outside_either(client: SchemaRegistryClient, case: Any) -> None:
+    mine = case("json_schema")
+    client.register_schema(f"{mine.input}-text", Schema('{"$ref":"http://127.0.0.1:9/x.json"}', "JSON"))
+    outer = OBJECT | {"properties": {"text": {"$ref": "text.json"}}}
+    schema = Schema(json.dumps(outer), "JSON", [SchemaReference("text.json", f"{mine.input}-text", 1)])
+    number = client.register_schema(f"{mine.input}-value", schema)
+    assert refusal(mine, struct.pack(">bI", 0, number) + b'{"text":"t"}') == "schema_refused"
 
 
 # What the registry does -----------------------------------------------------------------------------------------------
@@ -554,6 +685,33 @@ def test_a_registry_that_does_not_work_is_asked_again(status: int) -> None:
         assert mine.decode(record) == Task("a", None)
         assert len(registry.asked) == asked, "a schema is asked for once"
         mine.form.close()
+
+
+def test_a_registry_that_takes_no_schemas_at_the_moment_is_no_events_fault() -> None:
+    with SchemaRegistry() as registry, SchemaRegistryClient({"url": registry.url}) as client:
+        mine = Case(registry.url, "avro")
+        record = mine.record(avro_value(client, mine, TICKET, {"id": 1, "text": "a"}))
+        registry.read_only = True
+        assert isinstance(mine.form.decode(record), Awaited)
+        end = time.monotonic() + 10
+        while not mine.form.trouble:
+            assert time.monotonic() < end
+            time.sleep(0.002)
+        assert isinstance(mine.form.decode(record), Awaited)
+        registry.read_only = False
+        assert mine.decode(record) == Task("a", None)
+        mine.form.close()
+
+
+@pytest.mark.parametrize("secret", ["name:a-secret", "name:a-se@cret", "name:a-se/cret", "na/me:a@secret"])
+def test_no_error_tells_what_stands_before_the_host(secret: str) -> None:
+    settings = SchemaRegistrySettings.model_validate({"url": f"http://{secret}@127.0.0.1:9, https://{secret}@[::1]:9"})
+    client = RegistryClient(settings)
+    with pytest.raises(RegistryError) as raised:
+        client.reach()
+    client.close()
+    assert not re.search("name|me:|a-se|cret", str(raised.value).partition(" (")[0])
+    assert "127.0.0.1:9" in str(raised.value)
 
 
 def test_at_last_it_is_given_up() -> None:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import fastavro
 import orjson
 from confluent_kafka.schema_registry.avro import AvroDeserializer
+from fastavro._read_py import schemaless_reader as read_with_a_limit
 
 from stream_classifier.events.enrich import Enricher
 from stream_classifier.events.form import Decoded
+from stream_classifier.registry.avro_recursion import is_recursive
 from stream_classifier.registry.derived import (
     UnfitError,
     check_type,
@@ -56,6 +58,7 @@ class AvroCodec:
             self.output_schema = _derived(held.schema, settings.output.field)
         self._union = fastavro.parse_schema(_union(settings.output.field))
         self._enricher = Enricher(settings.input.model_copy(update={"format": "json"}), settings.output)
+        self._recursive = _parsed(held, held.schema, {}) if is_recursive(held) else None
         self._payload = io.BytesIO()
         self._deserialize = AvroDeserializer(
             HeldClient(held), conf={"subject.name.strategy.type": "TOPIC", "schema.id.deserializer": self._opened}
@@ -67,12 +70,22 @@ class AvroCodec:
 
     def decode(self, record: Record) -> Decoded:
         """See `Codec`."""
-        return Decoded(self._members(record), len(record.value or b""))
+        members = self._members(record)
+        if self._as_json and self._recursive:
+            try:
+                as_json(members)  # what cannot be written is to be found out now
+            except TypeError as error:  # it goes deeper than JSON may
+                raise ValueError(type(error).__name__) from None
+        return Decoded(members, len(record.value or b""))
 
     def _members(self, record: Record) -> dict[str, Any]:
         payload = payload_of(record, self.schema_type)
         self._payload = io.BytesIO(payload)
         try:
+            if self._recursive:
+                # fastavro's compiled reader goes down without a limit: an event of some kilobytes, a few thousand
+                # records deep, would use up the stack, and so end each process that reads it. This one has Python's.
+                read_with_a_limit(io.BytesIO(payload), self._recursive, None)
             # Framed: a value whose schema is named in a header may be too short for the deserializer to look at it.
             members = self._deserialize(framed(0) + payload, context_of(record))
         except Exception as error:  # noqa: BLE001 - see below
@@ -109,6 +122,13 @@ def _derived(schema: Schema, field: str) -> Schema:
         raise field_taken(field)
     added = {"name": field, "type": _union(field), "default": None, "doc": "Written by stream-classifier."}
     return with_text(schema, json.dumps(document | {"fields": [*document["fields"], added]}))
+
+
+def _parsed(held: Held, schema: Schema, named: dict[str, Any]) -> Any:  # noqa: ANN401 - fastavro's own
+    for reference in schema.references or []:
+        if reference.name not in named:
+            _parsed(held, held.versions[reference.subject or "", reference.version or 0].schema, named)
+    return fastavro.parse_schema(json.loads(schema.schema_str or "null"), named)
 
 
 def _union(field: str) -> list[Any]:

@@ -23,9 +23,14 @@ Key = int | str
 
 # https://docs.confluent.io/platform/current/schema-registry/develop/api.html#errors: no such subject, version, schema.
 _NOT_FOUND = frozenset({40401, 40402, 40403})
+# The registry's own word for a path that it does not have: those before version 8 have none for GUIDs.
+_NO_SUCH_PATH = 404
 # Incompatible with the subject's schemas; not a valid schema.
 _REFUSED = frozenset({409, 422})
+_READ_ONLY = 42205  # with HTTP 422: the registry takes no schemas at all at the moment
+_LARGEST_ID = 2**31 - 1  # the registry has them as signed numbers, and calls its own path unknown for larger ones
 _TIMEOUT_SECONDS = 10.0
+_URLS = re.compile(r",(?=\s*https?://)")
 
 
 class NotFoundError(Exception):
@@ -47,7 +52,8 @@ class RegistryClient:
     """
 
     def __init__(self, settings: SchemaRegistrySettings) -> None:
-        self._url = re.sub(r"//[^/@]*@", "//", settings.url)  # who asks, and the password, may stand there
+        # Who asks, and the password, may stand there, and in the password anything: the last @ ends it.
+        self._url = ",".join(re.sub(r"//.*@", "//", url.strip()) for url in _URLS.split(settings.url))
         self._auto_register = settings.auto_register
         # A question is repeated by whoever asks it, who counts that and tells of it.
         properties: dict[str, Any] = {"max.retries": 0, "timeout": _TIMEOUT_SECONDS, **settings.client}
@@ -70,8 +76,10 @@ class RegistryClient:
             RegistryError: The registry cannot be asked.
         """
         if isinstance(key, int):
+            if key > _LARGEST_ID:
+                raise NotFoundError
             return self._asked(lambda: self._client.get_schema(key, None, form))
-        return self._asked(lambda: self._client.get_schema_by_guid(key, form))
+        return self._asked(lambda: self._client.get_schema_by_guid(key, form), absent=_NOT_FOUND | {_NO_SUCH_PATH})
 
     def version(self, subject: str, version: int, form: str | None) -> RegisteredSchema:
         """A schema that another one refers to; see `schema`."""
@@ -104,13 +112,13 @@ class RegistryClient:
         """Close its connections."""
         self._client.close()
 
-    def _asked(self, question: Callable[[], AnswerT]) -> AnswerT:
+    def _asked(self, question: Callable[[], AnswerT], absent: frozenset[int] = _NOT_FOUND) -> AnswerT:
         try:
             return question()
         except SchemaRegistryError as error:
-            if error.http_status_code == 404 and error.error_code in _NOT_FOUND:  # noqa: PLR2004 - HTTP's
+            if error.http_status_code == 404 and error.error_code in absent:  # noqa: PLR2004 - HTTP's
                 raise NotFoundError from None
-            if error.http_status_code in _REFUSED:
+            if error.http_status_code in _REFUSED and error.error_code != _READ_ONLY:
                 raise RefusedError(f"{error.http_status_code}/{error.error_code}") from None
             # A 404 without the registry's own code comes from something that is not one.
             raise RegistryError(f"the schema registry at {self._url} answers HTTP {error.http_status_code}") from None

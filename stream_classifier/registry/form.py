@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from stream_classifier.events.form import Codec
     from stream_classifier.events.record import Headers, Record
     from stream_classifier.registry.client import Key
+    from stream_classifier.registry.held import Held
     from stream_classifier.settings import Settings
 
 _CODECS: dict[str, type[AvroCodec | ProtobufCodec | JsonSchemaCodec]] = {
@@ -172,7 +173,7 @@ class SchemaForm:
         except RefusedError as error:
             return Refusal("schema_unknown", f"the registry refuses the id {key} ({error})"), _REFUSAL_HOLDS_SECONDS
         try:
-            codec = self._codec(held, indexes, self._settings)
+            codec = self._made(held, indexes)
             if self._same:
                 codec.output_id = self._client.output_id(self._subject, codec.output_schema)
         except UnfitError as error:
@@ -186,3 +187,12 @@ class SchemaForm:
             refused = f"the registry does not take what would become of {key} for {self._subject} ({error})"
             return Refusal("schema_refused", refused), _REFUSAL_HOLDS_SECONDS
         return codec, math.inf
+
+    def _made(self, held: Held, indexes: tuple[int, ...]) -> AvroCodec | ProtobufCodec | JsonSchemaCodec:
+        try:
+            return self._codec(held, indexes, self._settings)
+        except (UnfitError, MemoryError):
+            raise
+        except Exception as error:
+            # A registry need not have looked at what it keeps, and a worker that ends by it would do so for ever.
+            raise UnfitError("schema_mismatch", f"its schema cannot be read ({type(error).__name__})") from error

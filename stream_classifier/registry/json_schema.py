@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
 
 import orjson
 from confluent_kafka.schema_registry.json_schema import JSONDeserializer
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from stream_classifier.registry.held import Held
     from stream_classifier.settings import Settings
 
+_REFERRING = ("$ref", "$dynamicRef", "$recursiveRef")
 _TEXT, _NUMBER = {"type": "string"}, {"type": "number"}
 _CLASSIFICATION = {
     "type": "object",
@@ -56,7 +58,7 @@ class JsonSchemaCodec:
         check_type(held.schema, self.schema_type)
         self.output_id = 0
         self._as_json = settings.output.format == "json"
-        document = _document(held.schema)
+        document = _document(held)
         if not self._as_json:
             field = settings.output.field
             self.output_schema = _derived(held.schema, document, field, overwrite=settings.output.overwrite)
@@ -89,16 +91,28 @@ class JsonSchemaCodec:
         return enriched if self._as_json else framed(self.output_id) + enriched
 
 
-def _document(schema: Schema) -> dict[str, Any]:
-    document = json.loads(schema.schema_str or "null")
+def _document(held: Held) -> dict[str, Any]:
+    document = json.loads(held.schema.schema_str or "null")
     if not isinstance(document, dict):
         raise UnfitError("schema_mismatch", "its schema is not that of an object")
-    known = {reference.name for reference in schema.references or []} | {document.get("$id")}
-    for place in _references(document):
+    named = _referred_to(held)
+    bases = {"", *named, *_bases(document), *(base for part in named.values() for base in _bases(part))}
+    for name, part in [("", document), *named.items()]:
         # They would be fetched while events are decoded, from wherever they point to.
-        if "://" in place and place.partition("#")[0] not in known:
+        if not all(place.partition("#")[0] in bases for place in _references(part, name)):
             raise UnfitError("schema_refused", "its schema refers to a place outside of the registry")
     return document
+
+
+def _referred_to(held: Held) -> dict[str, Any]:
+    schemas = [held.schema, *(registered.schema for registered in held.versions.values())]
+    return {
+        reference.name or "": json.loads(
+            held.versions[reference.subject or "", reference.version or 0].schema.schema_str or "null"
+        )
+        for schema in schemas
+        for reference in schema.references or []
+    }
 
 
 def _derived(schema: Schema, document: dict[str, Any], field: str, *, overwrite: bool) -> Schema:
@@ -122,12 +136,31 @@ def _is_closed(branch: object) -> bool:
     )
 
 
-def _references(part: object) -> Iterator[str]:
+def _references(part: object, base: str) -> Iterator[str]:
+    """Where a schema refers to, each place as a whole: what is relative goes by the nearest `$id`."""
     if isinstance(part, dict):
-        if isinstance(part.get("$ref"), str):
-            yield part["$ref"]
+        base = _base(part, base)
+        for name in _REFERRING:
+            if isinstance(part.get(name), str):
+                yield urljoin(base, part[name])
         for inner in part.values():
-            yield from _references(inner)
+            yield from _references(inner, base)
     elif isinstance(part, list):
         for inner in part:
-            yield from _references(inner)
+            yield from _references(inner, base)
+
+
+def _bases(part: object, base: str = "") -> Iterator[str]:
+    """The places that a schema gives to itself and to its parts."""
+    if isinstance(part, dict):
+        base = _base(part, base)
+        yield base
+        part = list(part.values())
+    if isinstance(part, list):
+        for inner in part:
+            yield from _bases(inner, base)
+
+
+def _base(part: dict[str, Any], base: str) -> str:
+    own = part.get("$id")
+    return urljoin(base, own).partition("#")[0] if isinstance(own, str) else base

@@ -43,11 +43,16 @@ class ProtobufCodec:
         self._field = settings.output.field
         self._as_json = settings.output.format == "json"
         self._paths = [settings.input.text_field.split("."), settings.input.labels_field.split(".")]
+        if min(indexes) < 0:  # which would count from the end
+            raise UnfitError("schema_mismatch", "its schema has no such message")
         file = _file("default", held.schema.schema_str)
+        message_type = _message_type(held, file, self._indexes)
         self._deserialize = ProtobufDeserializer(
-            _message_type(held, file, self._indexes), {"subject.name.strategy.type": "TOPIC"}, HeldClient(held)
+            message_type, {"subject.name.strategy.type": "TOPIC"}, HeldClient(held)
         )
         if self._as_json:
+            if self._field in message_type.DESCRIPTOR.fields_by_name and not settings.output.overwrite:
+                raise field_taken(self._field)
             self._enricher = Enricher(settings.input.model_copy(update={"format": "json"}), settings.output)
         else:
             _add_result(file, _descend(file, self._indexes), self._field)
