@@ -1,4 +1,4 @@
-"""CloudEvents 1.0 in Kafka records; what is written is read by the CloudEvents SDK."""
+"""CloudEvents 1.0 in Kafka records, by the Kafka protocol binding and the JSON event format, both 1.0.2."""
 
 from __future__ import annotations
 
@@ -100,6 +100,32 @@ def test_a_derived_event_gets_the_attributes_that_the_settings_give() -> None:
     }
 
 
+def test_headers_of_a_structured_event_do_not_contradict_it() -> None:
+    """Such an event may have the headers of the binary mode as well; and names of headers are taken in any case."""
+    mine = form(output={"cloudevents_type": "ticket.labelled"})
+    assert mine.restyle is not None
+    headers = [*binary(None), *STRUCTURED]
+    one = record(orjson.dumps(ATTRIBUTES | {"data": {"text": "t"}}), headers)
+    assert dict(mine.restyle(one, headers)) == dict(headers) | {"ce_type": b"ticket.labelled"}
+    shouted: Headers = [(name.upper(), value) for name, value in binary()]
+    other = record(b'{"text":"t"}', shouted)
+    assert mine.decode(other) == Task("t", None)
+    written = mine.restyle(other, shouted)
+    assert [value for name, value in written if name.lower() == "ce_type"] == [b"ticket.labelled"]
+
+
+@pytest.mark.parametrize(
+    "content_type", [b"application/cloudevents+json; charset=UTF-8", b"Application/CloudEvents+JSON;charset=utf-8"]
+)
+def test_the_mode_is_told_whatever_case_and_parameters(content_type: bytes) -> None:
+    mine = form()
+    one = record(
+        orjson.dumps(ATTRIBUTES | {"data": {"text": "t"}, "data_base64": None}), [("content-type", content_type)]
+    )
+    assert mine.decode(one) == Task("t", None)
+    assert orjson.loads(mine.enrich(one, RESULT))["data"]["classification"] == {"label": "delivery"}
+
+
 @pytest.mark.parametrize("missing", list(ATTRIBUTES))
 @pytest.mark.parametrize("value", [None, ""])
 def test_an_attribute_that_is_required_and_missing(missing: str, value: str | None) -> None:
@@ -116,6 +142,7 @@ def test_an_attribute_that_is_required_and_missing(missing: str, value: str | No
         (orjson.dumps(ATTRIBUTES), STRUCTURED),
         (orjson.dumps(ATTRIBUTES | {"data": "parcel"}), STRUCTURED),
         (orjson.dumps(ATTRIBUTES | {"data_base64": base64.b64encode(b"{}").decode()}), STRUCTURED),
+        (orjson.dumps(ATTRIBUTES | {"data": {"text": "t"}, "data_base64": "e30="}), STRUCTURED),
         (orjson.dumps(ATTRIBUTES | {"data": {"text": "t"}, "datacontenttype": "text/xml"}), STRUCTURED),
         (b"[]", [("content-type", b"application/cloudevents-batch+json")]),
         (b"{}", [("content-type", b"application/cloudevents+avro")]),

@@ -66,8 +66,10 @@ class CloudEventsForm:
         if not isinstance(event, dict):
             return _invalid("the value is JSON, but not an object")
         problem = _problem_with(event, _media_type(event.get("datacontenttype")))
+        if problem is None and event.get("data_base64") is not None:
+            problem = "data_base64 is not read"  # nor is it when there is data as well, which the format forbids
         if problem is None and not isinstance(event.get("data"), dict):
-            problem = "data_base64 is not read" if "data_base64" in event else "data is not a JSON object"
+            problem = "data is not a JSON object"
         return _invalid(problem) if problem else self._decoder.read(event["data"], len(value))
 
     def enrich(self, record: Record, classification: bytes) -> bytes:
@@ -88,11 +90,12 @@ class CloudEventsForm:
         return member[:at] + self._enricher.enrich(member[at:], classification)
 
     def _with_given_attributes(self, record: Record, headers: Headers) -> Headers:
-        if _is_structured(record):
-            return headers
         given: Headers = [(_PREFIX + name, value.encode()) for name, value in self._given.items()]
+        if _is_structured(record):  # where attributes may stand in headers as well (section 3.3.3)
+            present = {name.lower() for name, _ in headers}
+            given = [header for header in given if header[0] in present]
         replaced = {name for name, _ in given}
-        return [header for header in headers if header[0] not in replaced] + given
+        return [header for header in headers if header[0].lower() not in replaced] + given
 
     def has_news(self) -> bool:
         """Nothing is ever awaited."""
