@@ -72,10 +72,7 @@ class AvroCodec:
         """See `Codec`."""
         members = self._members(record)
         if self._as_json and self._recursive:
-            try:
-                as_json(members)  # what cannot be written is to be found out now
-            except TypeError as error:  # it goes deeper than JSON may
-                raise ValueError(type(error).__name__) from None
+            _written(members)  # what cannot be written is to be found out now
         return Decoded(members, len(record.value or b""))
 
     def _members(self, record: Record) -> dict[str, Any]:
@@ -103,7 +100,7 @@ class AvroCodec:
         Raises:
             ValueError: The value is not what the schema says.
         """
-        return as_json(self._members(record))
+        return _written(self._members(record))
 
     def enrich(self, record: Record, classification: bytes) -> bytes:
         """See `Codec`."""
@@ -122,6 +119,13 @@ def _derived(schema: Schema, field: str) -> Schema:
         raise field_taken(field)
     added = {"name": field, "type": _union(field), "default": None, "doc": "Written by stream-classifier."}
     return with_text(schema, json.dumps(document | {"fields": [*document["fields"], added]}))
+
+
+def _written(members: dict[str, Any]) -> bytes:
+    try:
+        return as_json(members)
+    except TypeError as error:  # it goes deeper than orjson does
+        raise ValueError(type(error).__name__) from None
 
 
 def _parsed(held: Held, schema: Schema, named: dict[str, Any]) -> Any:  # noqa: ANN401 - fastavro's own

@@ -29,7 +29,7 @@ def _names_itself(part: object, namespace: str, around: frozenset[str]) -> bool:
         case list():
             return any(_names_itself(branch, namespace, around) for branch in part)
         case {"type": "record" | "error", "name": name, "fields": fields, **others}:
-            own = _full_name(name, others.get("namespace", namespace))
+            own = _full_name(name, str(others.get("namespace", namespace)))
             within = own.rpartition(".")[0]
             return any(_names_itself(field["type"], within, around | {own}) for field in fields)
         case dict():

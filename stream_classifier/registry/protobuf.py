@@ -46,13 +46,10 @@ class ProtobufCodec:
         if min(indexes) < 0:  # which would count from the end
             raise UnfitError("schema_mismatch", "its schema has no such message")
         file = _file("default", held.schema.schema_str)
-        message_type = _message_type(held, file, self._indexes)
         self._deserialize = ProtobufDeserializer(
-            message_type, {"subject.name.strategy.type": "TOPIC"}, HeldClient(held)
+            _message_type(held, file, self._indexes), {"subject.name.strategy.type": "TOPIC"}, HeldClient(held)
         )
         if self._as_json:
-            if self._field in message_type.DESCRIPTOR.fields_by_name and not settings.output.overwrite:
-                raise field_taken(self._field)
             self._enricher = Enricher(settings.input.model_copy(update={"format": "json"}), settings.output)
         else:
             _add_result(file, _descend(file, self._indexes), self._field)
@@ -67,6 +64,8 @@ class ProtobufCodec:
         members: dict[str, Any] = {}
         for path in self._paths:
             _pick(message, path, members)
+        if self._as_json and self._field in message.DESCRIPTOR.fields_by_name:
+            members.setdefault(self._field, None)  # so that the decoder sees that the name is taken
         return Decoded(members, len(record.value or b""))
 
     def _message(self, record: Record) -> Message:
