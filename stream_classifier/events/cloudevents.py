@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _CONTENT_TYPE: Final = "content-type"
 _PREFIX: Final = "ce_"
+_STRUCTURED: Final = "application/cloudevents"
+"""What the content type of a structured event begins with."""
 _REQUIRED: Final = ("id", "source", "specversion", "type")
 
 
@@ -37,9 +39,8 @@ class CloudEventsForm:
     trouble: str | None = None
 
     def __init__(self, settings: Settings) -> None:
-        reading = settings.input.model_copy(update={"format": "json"})
-        self._decoder = Decoder(reading, settings.output)
-        self._enricher = Enricher(reading, settings.output)
+        self._decoder = Decoder(settings.input, settings.output)
+        self._enricher = Enricher(settings.input, settings.output)
         given = {"type": settings.output.cloudevents_type, "source": settings.output.cloudevents_source}
         self._given = {name: value for name, value in given.items() if value is not None}
         self.restyle: Callable[[Record, Headers], Headers] | None = self._with_given_attributes if self._given else None
@@ -50,12 +51,12 @@ class CloudEventsForm:
             return self._decoder.unread(record)
         headers = _last_values(record.headers)
         content_type = _media_type(headers.get(_CONTENT_TYPE))
-        if not content_type.startswith("application/cloudevents"):
+        if not content_type.startswith(_STRUCTURED):
             attributes = {name.removeprefix(_PREFIX): value for name, value in headers.items() if name[:3] == _PREFIX}
             problem = _problem_with(attributes, content_type)
             return _invalid(problem) if problem else self._decoder.decode(record)
-        if content_type != "application/cloudevents+json":
-            return _invalid(f"{content_type} is not supported in structured mode, only application/cloudevents+json")
+        if content_type != f"{_STRUCTURED}+json":
+            return _invalid(f"{content_type} is not supported in structured mode, only {_STRUCTURED}+json")
         return self._decode_structured(record.value)
 
     def _decode_structured(self, value: bytes) -> Task | Refusal:
@@ -106,7 +107,7 @@ class CloudEventsForm:
 
 
 def _is_structured(record: Record) -> bool:
-    return _media_type(_last_values(record.headers).get(_CONTENT_TYPE)).startswith("application/cloudevents")
+    return _media_type(_last_values(record.headers).get(_CONTENT_TYPE)).startswith(_STRUCTURED)
 
 
 def _last_values(headers: Headers | None) -> dict[str, str]:

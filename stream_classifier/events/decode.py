@@ -54,7 +54,7 @@ class Decoder:
         self._labels_name = reading.labels_field
         self._shallow = len(self._text_path) == len(self._labels_path) == 1
         self._max_bytes = reading.max_text_bytes
-        self._json = reading.format == "json"
+        self._json = reading.format != "text"
         self._tombstones_pass = reading.tombstones == "pass_through"
         self._taken = None if writing.overwrite else writing.field
 

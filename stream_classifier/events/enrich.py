@@ -26,7 +26,7 @@ class Enricher:
     def __init__(self, reading: InputSettings, writing: OutputSettings) -> None:
         self._field = writing.field
         self._member = orjson.dumps(writing.field) + b":"
-        self._json = reading.format == "json"
+        self._json = reading.format != "text"
         self._overwrite = writing.overwrite
         self._glue = b"," + self._member
         self._usual = self._json and not self._overwrite

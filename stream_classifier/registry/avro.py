@@ -57,7 +57,7 @@ class AvroCodec:
         if not self._as_json:
             self.output_schema = _derived(held.schema, settings.output.field)
         self._union = fastavro.parse_schema(_union(settings.output.field))
-        self._enricher = Enricher(settings.input.model_copy(update={"format": "json"}), settings.output)
+        self._enricher = Enricher(settings.input, settings.output)
         self._recursive = _parsed(held, held.schema, {}) if is_recursive(held) else None
         self._payload = io.BytesIO()
         self._deserialize = AvroDeserializer(
@@ -129,9 +129,9 @@ def _written(members: dict[str, Any]) -> bytes:
 
 
 def _parsed(held: Held, schema: Schema, named: dict[str, Any]) -> Any:  # noqa: ANN401 - fastavro's own
-    for reference in schema.references or []:
-        if reference.name not in named:
-            _parsed(held, held.versions[reference.subject or "", reference.version or 0].schema, named)
+    for name, referred_to in held.referred_to(schema).items():
+        if name not in named:
+            _parsed(held, referred_to, named)
     return fastavro.parse_schema(json.loads(schema.schema_str or "null"), named)
 
 

@@ -11,8 +11,7 @@ if TYPE_CHECKING:
 
 def is_recursive(held: Held) -> bool:
     """Whether a schema, or one that it refers to, uses a record's name within that record."""
-    schemas = [held.schema, *(registered.schema for registered in held.versions.values())]
-    return any(_names_itself(json.loads(schema.schema_str or "null"), "", frozenset()) for schema in schemas)
+    return any(_names_itself(json.loads(schema.schema_str or "null"), "", frozenset()) for schema in held.schemas)
 
 
 def _names_itself(part: object, namespace: str, around: frozenset[str]) -> bool:

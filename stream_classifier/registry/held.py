@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 if TYPE_CHECKING:
-    from confluent_kafka.schema_registry import RegisteredSchema
+    from confluent_kafka.schema_registry import RegisteredSchema, SchemaReference
 
     from stream_classifier.registry.client import Key, RegistryClient
 
@@ -23,6 +23,19 @@ class Held(NamedTuple):
     schema: Schema
     versions: dict[tuple[str, int], RegisteredSchema]
 
+    @property
+    def schemas(self) -> list[Schema]:
+        """All of them, the one itself first."""
+        return [self.schema, *(registered.schema for registered in self.versions.values())]
+
+    def referred_to(self, schema: Schema) -> dict[str, Schema]:
+        """What one of these schemas refers to, by the names that it uses."""
+        return {reference.name or "": self.versions[_place(reference)].schema for reference in schema.references or []}
+
+    def named(self) -> dict[str, Schema]:
+        """Everything that any of them refers to, by name."""
+        return {name: found for schema in self.schemas for name, found in self.referred_to(schema).items()}
+
 
 def fetch(client: RegistryClient, key: Key, form: str | None) -> Held:
     """Get a schema and everything that it refers to.
@@ -36,11 +49,15 @@ def fetch(client: RegistryClient, key: Key, form: str | None) -> Held:
     left = [schema]
     while left:
         for reference in left.pop().references or []:
-            place = (reference.subject or "", reference.version or 0)
+            place = _place(reference)
             if place not in versions:
                 versions[place] = client.version(*place, form)
                 left.append(versions[place].schema)
     return Held(schema, versions)
+
+
+def _place(reference: SchemaReference) -> tuple[str, int]:
+    return reference.subject or "", reference.version or 0
 
 
 class HeldClient(SchemaRegistryClient):

@@ -62,7 +62,7 @@ class JsonSchemaCodec:
         if not self._as_json:
             field = settings.output.field
             self.output_schema = _derived(held.schema, document, field, overwrite=settings.output.overwrite)
-        self._enricher = Enricher(settings.input.model_copy(update={"format": "json"}), settings.output)
+        self._enricher = Enricher(settings.input, settings.output)
         self._deserialize = JSONDeserializer(
             None,
             schema_registry_client=HeldClient(held),
@@ -95,24 +95,13 @@ def _document(held: Held) -> dict[str, Any]:
     document = json.loads(held.schema.schema_str or "null")
     if not isinstance(document, dict):
         raise UnfitError("schema_mismatch", "its schema is not that of an object")
-    named = _referred_to(held)
+    named = {name: json.loads(schema.schema_str or "null") for name, schema in held.named().items()}
     bases = {"", *named, *_bases(document), *(base for part in named.values() for base in _bases(part))}
     for name, part in [("", document), *named.items()]:
         # They would be fetched while events are decoded, from wherever they point to.
         if not all(place.partition("#")[0] in bases for place in _references(part, name)):
             raise UnfitError("schema_refused", "its schema refers to a place outside of the registry")
     return document
-
-
-def _referred_to(held: Held) -> dict[str, Any]:
-    schemas = [held.schema, *(registered.schema for registered in held.versions.values())]
-    return {
-        reference.name or "": json.loads(
-            held.versions[reference.subject or "", reference.version or 0].schema.schema_str or "null"
-        )
-        for schema in schemas
-        for reference in schema.references or []
-    }
 
 
 def _derived(schema: Schema, document: dict[str, Any], field: str, *, overwrite: bool) -> Schema:

@@ -50,9 +50,9 @@ class ProtobufCodec:
             _message_type(held, file, self._indexes), {"subject.name.strategy.type": "TOPIC"}, HeldClient(held)
         )
         if self._as_json:
-            self._enricher = Enricher(settings.input.model_copy(update={"format": "json"}), settings.output)
+            self._enricher = Enricher(settings.input, settings.output)
         else:
-            _add_result(file, _descend(file, self._indexes), self._field)
+            _add_result(file, self._indexes, self._field)
             self.output_schema = with_text(held.schema, base64.b64encode(file.SerializeToString()).decode())
             self._output = _message_type(held, file, self._indexes)
 
@@ -60,7 +60,7 @@ class ProtobufCodec:
         """See `Codec`."""
         message = self._message(record)
         if self._as_json:
-            self.plain(record)  # what cannot be written is to be found out now
+            _written(message)  # what cannot be written is to be found out now
         members: dict[str, Any] = {}
         for path in self._paths:
             _pick(message, path, members)
@@ -83,12 +83,7 @@ class ProtobufCodec:
         Raises:
             ValueError: The value is not what the schema says.
         """
-        message = self._message(record)
-        try:
-            text: str = json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None)
-        except (TypeError, json_format.Error) as error:  # an Any whose type nobody knows
-            raise ValueError(type(error).__name__) from None
-        return text.encode()
+        return _written(self._message(record))
 
     def enrich(self, record: Record, classification: bytes) -> bytes:
         """See `Codec`."""
@@ -99,6 +94,14 @@ class ProtobufCodec:
         # Partial: the fields that a message of proto2 requires stand in what the result is appended to.
         appended: bytes = result.SerializePartialToString()
         return framing + payload_of(record, self.schema_type) + appended
+
+
+def _written(message: Message) -> bytes:
+    try:
+        text: str = json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None)
+    except (TypeError, json_format.Error) as error:  # an Any whose type nobody knows
+        raise ValueError(type(error).__name__) from None
+    return text.encode()
 
 
 def _file(name: str, text: str | None) -> FileDescriptorProto:
@@ -114,11 +117,7 @@ def _file(name: str, text: str | None) -> FileDescriptorProto:
 
 def _message_type(held: Held, file: FileDescriptorProto, indexes: list[int]) -> type[Message]:
     pool = descriptor_pool.DescriptorPool()
-    by_name = {
-        reference.name: held.versions[reference.subject or "", reference.version or 0].schema
-        for schema in [held.schema, *(registered.schema for registered in held.versions.values())]
-        for reference in schema.references or []
-    }
+    by_name = held.named()
     added: set[str] = set()
 
     def add(wanted: FileDescriptorProto) -> None:
@@ -163,11 +162,12 @@ def _descend(file: FileDescriptorProto, indexes: list[int]) -> DescriptorProto:
     return message
 
 
-def _add_result(file: FileDescriptorProto, message: DescriptorProto, field: str) -> None:
+def _add_result(file: FileDescriptorProto, indexes: list[int], field: str) -> None:
+    message = _descend(file, indexes)
     name = "".join(part.capitalize() for part in field.split("_")) + "Result"
     if field in {member.name for member in message.field} or name in {inner.name for inner in message.nested_type}:
         raise field_taken(field)
-    place = ".".join(["", *filter(None, [file.package]), *_path_to(file.message_type, message)])
+    place = f".{_names(file, indexes)}"
     result = message.nested_type.add(name=name)
     score = result.nested_type.add(name="Score")
     score.field.add(name="label", number=1, type=_Field.TYPE_STRING, label=_Field.LABEL_OPTIONAL)
@@ -200,15 +200,6 @@ def _add_optional_text(file: FileDescriptorProto, message: DescriptorProto, name
         added.proto3_optional = True
         added.oneof_index = len(message.oneof_decl)
         message.oneof_decl.add(name=f"_{name}")
-
-
-def _path_to(types: Any, message: DescriptorProto) -> list[str]:  # noqa: ANN401 - Protobuf's own list
-    for inner in types:
-        if inner is message:
-            return [inner.name]
-        if below := _path_to(inner.nested_type, message):
-            return [inner.name, *below]
-    return []
 
 
 def _free_number(message: DescriptorProto) -> int:
