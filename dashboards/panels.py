@@ -74,10 +74,8 @@ def value(
     unit: str,
     *,
     limits: tuple[float, ...] = (),
-    falling: bool = False,
     no_value: str = "none",
     decimals: int | None = None,
-    span: int = 4,
 ) -> stat.Panel:
     """One number, with its colour.
 
@@ -86,27 +84,22 @@ def value(
         query: Gives one series.
         unit: Grafana's name of it.
         limits: From where on it is orange, then red.
-        falling: The other way round: red below the first limit, orange below the second.
         no_value: What stands there when the query gives nothing.
         decimals: How many; None lets Grafana choose.
-        span: Width; 24 is all of it.
     """
     panel = (
         stat.Panel()
-        .datasource(DATASOURCE)
         .with_target(_target(query, 0).instant())
         .unit(unit)
         .no_value(no_value)
-        .thresholds(_thresholds(limits, falling=falling))
+        .thresholds(_thresholds(limits))
         .color_mode(BigValueColorMode.BACKGROUND if limits else BigValueColorMode.VALUE)
         .graph_mode(BigValueGraphMode.NONE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-        .span(span)
-        .height(4)
     )
     if decimals is not None:
         panel.decimals(decimals)
-    return _say(panel, words, [query])
+    return _finished(panel, words, [query], span=4, height=4)
 
 
 def lines(
@@ -116,7 +109,6 @@ def lines(
     *,
     limits: tuple[float, ...] = (),
     stacked: StackingMode = StackingMode.NONE,
-    least: float | None = 0,
     most: float | None = None,
     span: int = 8,
 ) -> timeseries.Panel:
@@ -128,15 +120,14 @@ def lines(
         unit: Grafana's name of it.
         limits: Dashed lines: orange, then red.
         stacked: One on top of the other, or not.
-        least: Where the axis begins.
-        most: Where it ends.
+        most: Where the axis ends.
         span: Width; 24 is all of it.
     """
     stacks = stacked is not StackingMode.NONE
     panel = (
         timeseries.Panel()
-        .datasource(DATASOURCE)
         .unit(unit)
+        .min(0)
         .thresholds(_thresholds(limits))
         .thresholds_style(
             common.GraphThresholdsStyleConfig().mode(
@@ -157,61 +148,43 @@ def lines(
             .sort_desc(sort_desc=True)
         )
         .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING))
-        .span(span)
-        .height(8)
     )
-    if least is not None:
-        panel.min(least)
     if most is not None:
         panel.max(most)
     for number, query in enumerate(queries):
         panel.with_target(_target(query, number))
-    return _say(panel, words, queries)
+    return _finished(panel, words, queries, span=span)
 
 
-def bars(words: Words, query: Query, unit: str, *, most: float | None = None, span: int = 8) -> bargauge.Panel:
+def bars(words: Words, query: Query, unit: str) -> bargauge.Panel:
     """A bar for each series, as it is now.
 
     Args:
         words: Title and description.
         query: Gives the bars.
         unit: Grafana's name of it.
-        most: What a full bar stands for; None: the longest one.
-        span: Width; 24 is all of it.
     """
     panel = (
         bargauge.Panel()
-        .datasource(DATASOURCE)
         .with_target(_target(query, 0).instant())
         .unit(unit)
         .min(0)
         .orientation(VizOrientation.HORIZONTAL)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .thresholds(ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps([Threshold(color="blue")]))
-        .span(span)
-        .height(8)
     )
-    if most is not None:
-        panel.max(most)
-    return _say(panel, words, [query])
+    return _finished(panel, words, [query])
 
 
-def density(words: Words, query: Query, *, span: int = 8) -> heatmap.Panel:
+def density(words: Words, query: Query) -> heatmap.Panel:
     """How many observations fell into each bucket of a histogram, over time.
 
     Args:
         words: Title and description.
         query: Gives a series for each `le`.
-        span: Width; 24 is all of it.
     """
-    panel = (
-        heatmap.Panel()
-        .datasource(DATASOURCE)
-        .with_target(_target(query, 0).format(PromQueryFormat.HEATMAP))
-        .span(span)
-        .height(8)
-    )
-    return _say(panel, words, [query])
+    panel = heatmap.Panel().with_target(_target(query, 0).format(PromQueryFormat.HEATMAP))
+    return _finished(panel, words, [query])
 
 
 def _target(query: Query, number: int) -> prometheus.Dataquery:
@@ -224,16 +197,15 @@ def _target(query: Query, number: int) -> prometheus.Dataquery:
     )
 
 
-def _thresholds(limits: tuple[float, ...], *, falling: bool = False) -> ThresholdsConfig:
+def _thresholds(limits: tuple[float, ...]) -> ThresholdsConfig:
     colours = _COLOURS[: len(limits) + 1]
-    if falling:
-        colours = colours[::-1]
     steps = [Threshold(bound, colour) for bound, colour in zip((None, *limits), colours, strict=True)]
     return ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps)
 
 
-def _say(panel: AnyPanel, words: Words, queries: Sequence[Query]) -> AnyPanel:
-    """Give a panel its title, what to do, and what the catalogue says of its metrics."""
+def _finished(panel: AnyPanel, words: Words, queries: Sequence[Query], *, span: int = 8, height: int = 8) -> AnyPanel:
+    """Give a panel its place, its title, what to do, and what the catalogue says of its metrics."""
+    panel.datasource(DATASOURCE).span(span).height(height)
     named = sorted({name for query in queries for name in re.findall(r"\w+", query.expr) if name in HELP})
     meaning = "\n".join(f"- `{name}`: {HELP[name]}" for name in named)
     panel.title(words.title).description(f"{words.advice}\n\n{meaning}".strip())

@@ -57,16 +57,16 @@ def share(part: str, whole: str, *, each: bool = False) -> str:
     return f"{part} /{grouped} ({whole} > 0) or 0 * {part}"
 
 
-def quantile(q: float, name: str, by: str = "", over: str = RATE, **matchers: str) -> str:
+def quantile(q: float, name: str, by: str = "", **matchers: str) -> str:
     """A quantile of a histogram; nothing rather than NaN where nothing was observed."""
     labels = f"{by}, le" if by else "le"
-    return f"histogram_quantile({q:g}, sum by ({labels}) (rate({series(name + '_bucket', **matchers)}[{over}]))) >= 0"
+    return f"histogram_quantile({q:g}, sum by ({labels}) (rate({series(name + '_bucket', **matchers)}[{RATE}]))) >= 0"
 
 
-def mean(name: str, by: str = "", over: str = RATE, **matchers: str) -> str:
+def mean(name: str, over: str = RATE, **matchers: str) -> str:
     """The mean of a histogram; nothing rather than NaN where nothing was observed."""
-    top = f"{_sum(by)}(rate({series(name + '_sum', **matchers)}[{over}]))"
-    return f"{top} / ({_sum(by)}(rate({series(name + '_count', **matchers)}[{over}])) > 0)"
+    top, below = (f"sum(rate({series(name + end, **matchers)}[{over}]))" for end in ("_sum", "_count"))
+    return f"{top} / ({below} > 0)"
 
 
 def _sum(by: str) -> str:
