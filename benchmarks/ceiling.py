@@ -22,10 +22,10 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+from perfect_batches import embed_all
 from streams import machine
 from workloads import WORKLOADS
 
-from stream_classifier.classify.batches import cut
 from stream_classifier.cores import available_cores
 from stream_classifier.model.bundle import MODEL_FILE
 from stream_classifier.model.default import default_path
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-BUDGET = 512
-"""Padded tokens of a batch: the default of `batch.max_tokens` on a CPU."""
 SIZE = 1024
 """Rows, columns and depth of the matrix products that stand for the peak."""
 
@@ -64,10 +62,15 @@ def work_of(path: Path) -> Work:
     """Read off the graph: its integer matrices, and its attention."""
     graph = onnx.load(str(path), load_external_data=False).graph
     sizes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    products = [node for node in graph.node if node.op_type.startswith("MatMulInteger")]
-    matrices = [sizes[name] for node in products for name in node.input if len(sizes.get(name, [])) == 2]  # noqa: PLR2004 - a matrix
-    attention = sum(node.op_type == "Attention" for node in graph.node)
-    return Work(sum(rows * columns for rows, columns in matrices), attention, matrices[0][0])
+    weights, dimensions = 0, 0
+    for node in graph.node:
+        if node.op_type.startswith("MatMulInteger"):
+            for name in node.input:
+                match sizes.get(name):
+                    case [rows, columns]:
+                        weights += rows * columns
+                        dimensions = dimensions or rows  # of the first one, which takes a token's vector
+    return Work(weights, sum(node.op_type == "Attention" for node in graph.node), dimensions)
 
 
 def integer_product() -> onnxruntime.InferenceSession:
@@ -103,17 +106,6 @@ def peak(sessions: list[onnxruntime.InferenceSession], seconds: float = 2.0) -> 
         return products * 2.0 * SIZE**3 / (time.perf_counter() - begin)
 
 
-def best(encoder: Encoder, texts: list[str], threads: int) -> tuple[float, list[int]]:
-    """Seconds for all texts, and their lengths."""
-    begin = time.perf_counter()
-    with ThreadPoolExecutor(threads) as pool:
-        parts = [texts[index::threads] for index in range(threads)]
-        ids = [row for encoded in pool.map(encoder.tokenize, parts) for row in encoded.ids]
-        batches = cut([len(row) for row in ids], BUDGET)
-        list(pool.map(lambda batch: encoder.embed([ids[index] for index in batch]), batches))
-    return time.perf_counter() - begin, [len(row) for row in ids]
-
-
 def main() -> None:
     """Measure in turn, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -132,7 +124,7 @@ def main() -> None:
         rates, shares = [], []
         for _ in range(options.rounds):
             peaks.append(peak(sessions))
-            seconds, lengths = best(encoder, texts, threads)
+            seconds, lengths = embed_all(encoder, texts, threads)
             rates.append(len(texts) / seconds)
             shares.append(work.operations(lengths) / seconds / peaks[-1])
         ordered = sorted(lengths)

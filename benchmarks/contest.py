@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 import yaml
 from confluent_kafka import Consumer, Producer
-from streams import create
+from streams import create, document
 
 from stream_classifier.errors import StreamClassifierError
 
@@ -211,15 +211,15 @@ class _Reader:
 
 def worker_config(names: Names, servers: str, directory: Path, labels: Path, delivery: str) -> Path:
     """Settings of this project's worker: names, and the defaults for the rest."""
-    document = {
-        "kafka": {"bootstrap_servers": servers, "group_id": names.group},
-        "input": {"topics": [names.source]},
-        "output": {"topic": names.target},
-        "dead_letter": {"topic": f"{names.target}.dead-letter"},
-        "labels": {"path": str(labels)},
-        "delivery": delivery,
-        "observability": {"port": 0, "log_level": "warning"},
-    }
+    chosen = document(
+        servers,
+        names.source,
+        names.target,
+        kafka={"bootstrap_servers": servers, "group_id": names.group},
+        labels={"path": str(labels)},
+        delivery=delivery,
+        observability={"port": 0, "log_level": "warning"},
+    )
     path = directory / f"{names.group}.yaml"
-    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    path.write_text(yaml.safe_dump(chosen), encoding="utf-8")
     return path

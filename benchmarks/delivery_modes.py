@@ -15,7 +15,8 @@ import statistics
 from typing import TYPE_CHECKING
 
 import orjson
-from end_to_end import BUDGET, texts
+from end_to_end import texts
+from perfect_batches import BUDGET
 from plumbing import NullClassifier, events
 from streams import create, fill, machine, run_worker, settings
 

@@ -14,39 +14,24 @@ from __future__ import annotations
 import argparse
 import itertools
 import statistics
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 import orjson
+from perfect_batches import BUDGET, embed_all
 from streams import create, fill, machine, run_worker, settings
+from workloads import tickets
 
-from stream_classifier.classify.batches import cut
 from stream_classifier.classify.classifier import Classifier
 from stream_classifier.classify.labels import choose, load_label_sets
 from stream_classifier.classify.similarity import Similarity
 from stream_classifier.cores import available_cores
 from stream_classifier.kafka.embedded import EmbeddedCluster
 from stream_classifier.model.encoder import Encoder
-from stream_classifier.samples import label_set_path, load_samples
-
-BUDGET = 512  # the default of batch.max_tokens
+from stream_classifier.samples import label_set_path
 
 
 def texts(count: int) -> list[str]:
     """Different texts of the sample tickets' lengths."""
-    tickets = [orjson.loads(sample.value or b"")["text"] for sample in load_samples() if not sample.broken]
-    return [f"{text} {number}" for number, text in zip(range(count), itertools.cycle(tickets), strict=False)]
-
-
-def ceiling(encoder: Encoder, wanted: list[str], threads: int) -> float:
-    """Texts a second in process."""
-    begin = time.perf_counter()
-    with ThreadPoolExecutor(threads) as pool:
-        parts = [wanted[index::threads] for index in range(threads)]
-        ids = [row for encoded in pool.map(encoder.tokenize, parts) for row in encoded.ids]
-        batches = cut([len(row) for row in ids], BUDGET)
-        list(pool.map(lambda batch: encoder.embed([ids[index] for index in batch]), batches))
-    return len(wanted) / (time.perf_counter() - begin)
+    return [f"{text} {number}" for number, text in zip(range(count), itertools.cycle(tickets()), strict=False)]
 
 
 def main() -> None:
@@ -77,7 +62,7 @@ def main() -> None:
         for number in range(options.rounds):
             target = f"labelled-{number}"
             create(servers, target, f"{target}.dead-letter")
-            alone = ceiling(encoder, wanted, threads)
+            alone = len(wanted) / embed_all(encoder, wanted, threads)[0]
             chosen = settings(servers, "events", target, cache={"results": 0})
             together = run_worker(chosen, label_set, classifier, len(wanted), threads=threads)
             ratios.append(together / alone)

@@ -18,7 +18,13 @@ import orjson
 from numpy.typing import NDArray
 from quality import CHUNK, read
 
-from stream_classifier.classify.cosine_scores import cosines, margin_vectors, multi_scores, single_scores
+from stream_classifier.classify.cosine_scores import (
+    MULTI_THRESHOLD,
+    cosines,
+    margin_vectors,
+    multi_scores,
+    single_scores,
+)
 from stream_classifier.classify.embedding import Embedder
 from stream_classifier.classify.few_shot import SHRINKAGE, Compared, discriminants, margins
 from stream_classifier.classify.labels import Label, choose, load_label_sets
@@ -116,8 +122,8 @@ def recalls(compared: Compared, drawn: Drawn) -> Floats:
 
 
 def mean_f1(scores: Floats, gold: Places) -> float:
-    """Over the labels, at the threshold .5."""
-    given, truths = scores >= 0.5, np.arange(scores.shape[1]) == gold[:, None]  # noqa: PLR2004 - as said
+    """Over the labels, at the threshold that labels have by default."""
+    given, truths = scores >= MULTI_THRESHOLD, np.arange(scores.shape[1]) == gold[:, None]
     return float((2 * (given & truths).sum(axis=0) / (given.sum(axis=0) + truths.sum(axis=0))).mean())
 
 

@@ -34,14 +34,15 @@ import numpy as np
 import orjson
 import psutil
 import yaml
-from streams import create, fill, machine
+from streams import create, document, fill, machine
+from workloads import tickets
 
 from stream_classifier.classify.classifier import Classifier, Request
 from stream_classifier.classify.labels import LabelSet, choose, load_label_sets
 from stream_classifier.classify.opening import open_scorer
 from stream_classifier.kafka.embedded import EmbeddedCluster
 from stream_classifier.model.encoder import Encoder
-from stream_classifier.samples import label_set_path, load_samples
+from stream_classifier.samples import label_set_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 LENGTHS = (8, 16, 32, 64, 128, 256, 512)
 _LABELLED = "stream_classifier_events_labelled_total"
 BUSY = 0.6  # of the cores, in a plan, when the stream is at its usual rate
+FIRST_WIDE = "\u2e80"  # from here on Unicode has the scripts of East Asia
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 36, 48, 60, 72, 96, 120, 144, 180, 240, 360)  # with many divisors each
 
 
@@ -62,11 +64,6 @@ class Curve(NamedTuple):
     def of(self, tokens: float) -> float:
         """For a text of so many tokens."""
         return self.fixed + self.each * tokens + self.pair * tokens * tokens
-
-
-def tickets() -> list[str]:
-    """The texts of the sample tickets."""
-    return [orjson.loads(sample.value or b"")["text"] for sample in load_samples() if not sample.broken]
 
 
 # What a text costs ----------------------------------------------------------------------------------------------------
@@ -125,7 +122,7 @@ def measure_texts(seconds: float) -> None:
         print(f"{tokens:>6.0f}   {cost:>13.2f}   {1000 / cost:>14.0f}   {curve.of(tokens) / cost - 1:+.0%}")
     print(f"curve: {curve.fixed:.2f} ms + {curve.each:.3f} ms * tokens + {1000 * curve.pair:.3f} us * tokens * tokens")
     for script, wide in (("Latin script", False), ("Chinese", True)):
-        own = [text for text in tickets() if (sum(ord(sign) > 0x2E80 for sign in text) > len(text) / 2) == wide]  # noqa: PLR2004
+        own = [text for text in tickets() if (sum(sign >= FIRST_WIDE for sign in text) > len(text) / 2) == wide]
         ids = encoder.tokenize(own).ids
         print(f"{script}: {sum(map(len, own)) / sum(len(row) - 2 for row in ids):.1f} characters a token")
 
@@ -157,21 +154,20 @@ def measure_worker(cores: int, events: int, port: int) -> None:
     ]
     with EmbeddedCluster(1) as cluster, label_set_path() as labels, tempfile.TemporaryDirectory() as directory:
         servers = cluster.bootstrap_servers
-        create(servers, "events", "labelled", "dead")
+        create(servers, "events", "labelled", "labelled.dead-letter")
         fill(servers, "events", values)
         config = Path(directory) / "worker.yaml"
         config.write_text(
             yaml.safe_dump(
-                {
-                    "kafka": {"bootstrap_servers": servers, "group_id": "sizing"},
-                    "input": {"topics": ["events"]},
-                    "output": {"topic": "labelled"},
-                    "dead_letter": {"topic": "dead"},
-                    "labels": {"path": str(labels)},
-                    "model": {"threads": cores},
-                    "cache": {"results": 0},
-                    "observability": {"port": port, "log_level": "error"},
-                }
+                document(
+                    servers,
+                    "events",
+                    "labelled",
+                    labels={"path": str(labels)},
+                    model={"threads": cores},
+                    cache={"results": 0},
+                    observability={"port": port, "log_level": "error"},
+                )
             )
         )
         command = [sys.executable, "-m", "stream_classifier", "worker", "--config", str(config)]

@@ -61,18 +61,21 @@ def fill(servers: str, topic: str, values: Iterable[bytes]) -> None:
     producer.flush()
 
 
+def document(servers: str, source: str, target: str, **sections: object) -> dict[str, object]:
+    """The worker's settings as they stand in a file: names, what is given, and the defaults for the rest."""
+    return {
+        "kafka": {"bootstrap_servers": servers, "group_id": uuid.uuid4().hex},
+        "input": {"topics": [source]},
+        "output": {"topic": target},
+        "dead_letter": {"topic": f"{target}.dead-letter"},
+        **sections,
+    }
+
+
 def settings(servers: str, source: str, target: str, **sections: object) -> Settings:
-    """The worker's settings: names, what is given, and the defaults for the rest."""
-    return Settings.model_validate(
-        {
-            "kafka": {"bootstrap_servers": servers, "group_id": uuid.uuid4().hex},
-            "input": {"topics": [source]},
-            "output": {"topic": target},
-            "dead_letter": {"topic": f"{target}.dead-letter"},
-            "labels": {"path": Path("unused")},
-            **sections,
-        }
-    )
+    """The same, read; for workers that are given their labels."""
+    sections.setdefault("labels", {"path": "unused"})
+    return Settings.model_validate(document(servers, source, target, **sections))
 
 
 def run_worker(

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from confluent_kafka import Consumer, Producer
-from end_to_end import BUDGET, texts
+from end_to_end import texts
+from perfect_batches import BUDGET
 from streams import create, fill, machine, run_worker, settings
 
 from stream_classifier.classify.classifier import Classifier

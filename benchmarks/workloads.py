@@ -25,14 +25,14 @@ _OTHER_TOKENS = 9  # the prefix that the model wants, what begins and ends a tex
 
 def short(count: int, seed: int) -> list[str]:
     """Tickets as they are, each different from the others by a number."""
-    return [f"{ticket} {number}" for number, ticket in zip(range(count), _tickets(seed), strict=False)]
+    return [f"{ticket} {number}" for number, ticket in zip(range(count), _shuffled(seed), strict=False)]
 
 
 def mixed(count: int, seed: int) -> list[str]:
     """Lengths spread as in comments and mails: some of a few words, some of a page."""
-    chance, tickets = random.Random(seed), _tickets(seed)  # noqa: S311 - texts, not secrets
+    chance, texts = random.Random(seed), _shuffled(seed)  # noqa: S311 - texts, not secrets
     return [
-        f"{_of_length(min(chance.lognormvariate(math.log(MEDIAN_TOKENS), _SIGMA), MOST_TOKENS), tickets)} {number}"
+        f"{_of_length(min(chance.lognormvariate(math.log(MEDIAN_TOKENS), _SIGMA), MOST_TOKENS), texts)} {number}"
         for number in range(count)
     ]
 
@@ -49,15 +49,21 @@ def duplicates(count: int, seed: int) -> list[str]:
 WORKLOADS: dict[str, Callable[[int, int], list[str]]] = {"short": short, "mixed": mixed, "duplicates": duplicates}
 
 
-def _tickets(seed: int) -> Iterator[str]:
-    tickets = [orjson.loads(sample.value or b"")["text"] for sample in load_samples() if not sample.broken]
-    random.Random(seed).shuffle(tickets)  # noqa: S311 - texts, not secrets
-    return itertools.cycle(tickets)
+def tickets() -> list[str]:
+    """The texts of the sample tickets."""
+    return [orjson.loads(sample.value or b"")["text"] for sample in load_samples() if not sample.broken]
 
 
-def _of_length(tokens: float, tickets: Iterator[str]) -> str:
+def _shuffled(seed: int) -> Iterator[str]:
+    """Tickets in another order, again and again."""
+    texts = tickets()
+    random.Random(seed).shuffle(texts)  # noqa: S311 - texts, not secrets
+    return itertools.cycle(texts)
+
+
+def _of_length(tokens: float, texts: Iterator[str]) -> str:
     characters = max(4, round((tokens - _OTHER_TOKENS) / _TOKENS_PER_CHARACTER))
-    text = next(tickets)
+    text = next(texts)
     while len(text) < characters:
-        text = f"{text} {next(tickets)}"
+        text = f"{text} {next(texts)}"
     return text[:characters]

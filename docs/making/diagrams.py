@@ -37,9 +37,9 @@ def rooms() -> str:
     begins = [bool(number % per_row == 0) for layer in layers() for number in range(0, len(layer), per_row)]
     height = 30 + sum(high + (14 if new else 4) for new in begins)
     canvas = Canvas(left + per_row * (wide + 8) + 10, height, "The rooms of the code; imports go downwards only")
-    y = 12.0
+    y = 2.0
     for row, new in zip(rows, begins, strict=True):
-        y += 10 if new and y > 12 else 0  # noqa: PLR2004 - the first row
+        y += 10 if new else 0
         for column, room in enumerate(row):
             fill = STRONG if room in {"worker", "ledger"} else COLD if room in {"kafka", "model", "classify"} else PLAIN
             canvas.box(left + column * (wide + 8), y, wide, high, room, fill=fill)

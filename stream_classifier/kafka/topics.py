@@ -24,7 +24,7 @@ _COPIES = 3  # of each partition, where there are so many brokers
 _ATTEMPT_SECONDS = 0.5
 _PAUSE_SECONDS = 0.2
 # A group's coordinator is about to be another broker, or has yet to read what it has to know: the client gives up at
-# once, and the next question is answered.
+# once, where a later question may be answered.
 _COORDINATOR_MOVES = frozenset(
     {ClientError.NOT_COORDINATOR, ClientError.COORDINATOR_NOT_AVAILABLE, ClientError.COORDINATOR_LOAD_IN_PROGRESS}
 )
