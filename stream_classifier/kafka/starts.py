@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import KafkaError as ClientError
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from stream_classifier.errors import KafkaError
@@ -135,7 +136,11 @@ class Starts:
                 isolation_level=IsolationLevel.READ_UNCOMMITTED,
                 request_timeout=_ATTEMPT_SECONDS,
             )
-            return {Partition(at.topic, at.partition): future.result().offset for at, future in answers.items()}
+            offsets = {Partition(at.topic, at.partition): future.result().offset for at, future in answers.items()}
+            if any(offset < 0 for offset in offsets.values()):
+                # The client was told of no error and of no offset, as happens while a partition changes its leader.
+                raise KafkaException(ClientError(ClientError.LEADER_NOT_AVAILABLE))
+            return offsets
 
         return _patiently("asking for the offsets of the input", ask)
 

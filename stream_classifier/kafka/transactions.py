@@ -7,6 +7,7 @@ on polling and handing out windows.
     READY      -> OPEN         with the first record
     OPEN       -> COMMITTING   send_offsets_to_transaction and commit_transaction are under way
     COMMITTING -> READY        the records count as acknowledged now, and not a moment earlier
+    COMMITTING -> OPEN         the offsets could not be sent, and can be sent again
     OPEN, COMMITTING -> FAILED it has to be aborted: `recover` does, and all its records are to be sent again
     any        -> GONE         the client is of no use any more (fenced, fatal): `recover` builds another one
 
@@ -118,6 +119,7 @@ class TransactionalSink(Generic[TokenT]):
         self._late: set[str] = set()  # topics of records that the client gave up
         self._offsets: dict[Partition, int] = {}
         self._in_doubt = False
+        self._doomed = False  # it is not to become OPEN again
         self._number = 0
         self._began = 0.0
         self._build_at = self._call_until = 0.0
@@ -220,6 +222,8 @@ class TransactionalSink(Generic[TokenT]):
                 return
             if error.retriable():
                 self._state = _State.OPEN  # the offsets can be sent again
+                if self._doomed:
+                    self._fail()
             self._take(error, "sending offsets to the transaction")
         else:
             self._take(error, "starting transactions" if self._state is _State.STARTING else "aborting a transaction")
@@ -256,7 +260,7 @@ class TransactionalSink(Generic[TokenT]):
         except KafkaException as error:
             self._take(error.args[0], "beginning a transaction")
             return False
-        self._state = _State.OPEN
+        self._state, self._doomed = _State.OPEN, False
         self._number += 1
         self._began = self._clock()
         return True
@@ -390,7 +394,12 @@ class TransactionalSink(Generic[TokenT]):
             self._state, self.broken = _State.FAILED, True
 
     def doom(self) -> None:
-        """Have the open transaction aborted: it holds results of partitions that were taken away."""
+        """Have the open transaction aborted: it holds results of partitions that were taken away.
+
+        One that is being committed holds their offsets too. It may go through, or fail, but not be gone on with: the
+        next offsets would be those of the next assignment, which has all the events before them once more.
+        """
+        self._doomed = True
         if self._state is _State.OPEN:
             self._fail()
 
