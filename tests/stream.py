@@ -199,8 +199,21 @@ class Stream:
         # (AdminClient.list_consumer_group_offsets ends the process when the broker is not the group's coordinator yet:
         # librdkafka issue 5040.)
         numbers = self._asking.list_topics(self.input, timeout=10).topics[self.input].partitions
-        answer = self._asking.committed([TopicPartition(self.input, number) for number in numbers], timeout=30)
+        answer = self._until_coordinated([TopicPartition(self.input, number) for number in numbers])
         return {found.partition: found.offset for found in answer if found.offset >= 0}
+
+    def _until_coordinated(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                answer: list[TopicPartition] = self._asking.committed(partitions, timeout=30)
+            except KafkaException as error:
+                # A broker that has just begun with its groups' offsets says so for a moment.
+                if error.args[0].code() != KafkaError.NOT_COORDINATOR or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return answer
 
 
 class RunningWorker:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka import KafkaError as ClientError
+from confluent_kafka.admin import AdminClient, ListOffsetsResultInfo
 
+from stream_classifier.errors import KafkaError
 from stream_classifier.kafka.clients import failure
 from stream_classifier.kafka.source import Source
+from stream_classifier.kafka.starts import Starts
+from stream_classifier.kafka.topics import Topics
+from stream_classifier.ledger import Partition
 from stream_classifier.settings import InputSettings, KafkaSettings
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from broker import MakeTopic, NameTopic
+    from confluent_kafka import TopicPartition
 
     from stream_classifier.kafka.starts import Start
-    from stream_classifier.ledger import Partition
 
 
 class Assignment:
@@ -70,3 +76,39 @@ def test_who_changes_the_protocol_while_others_of_the_group_run_is_told_to_stop_
         "does not exist",
     )
     assert str(failure(answer, "consuming")).endswith("; stop all of them, then start with consumer")
+
+
+def test_where_a_partition_ends_is_asked_again_while_it_changes_its_leader(
+    bootstrap_servers: str, make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of such a partition the client gives neither an error nor an offset, but -1."""
+    list_offsets = AdminClient.list_offsets
+    asked = 0
+
+    def without_a_leader(self: AdminClient, wanted: dict[TopicPartition, Any], **options: Any) -> dict[Any, Any]:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            return list_offsets(self, wanted, **options)
+        nothing: Future[Any] = Future()
+        nothing.set_result(ListOffsetsResultInfo(-1, -1, -1))
+        return dict.fromkeys(wanted, nothing)
+
+    monkeypatch.setattr(AdminClient, "list_offsets", without_a_leader)
+    topic = make_topic()
+    kafka = KafkaSettings(bootstrap_servers=bootstrap_servers, group_id="unused")
+    starts = Starts(kafka, InputSettings(topics=[topic]))
+    assert starts.ranges([Partition(topic, 0)]) == {Partition(topic, 0): (0, 0)}
+    assert asked == 3
+
+
+def test_without_a_leader_nobody_says_where_a_topic_ends(
+    bootstrap_servers: str, make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing: Future[Any] = Future()
+    nothing.set_result(ListOffsetsResultInfo(-1, -1, -1))
+    monkeypatch.setattr(AdminClient, "list_offsets", lambda _, wanted, **__: dict.fromkeys(wanted, nothing))
+    topic = make_topic()
+    topics = Topics(KafkaSettings(bootstrap_servers=bootstrap_servers, group_id="unused"))
+    with pytest.raises(KafkaError, match="LEADER_NOT_AVAILABLE"):
+        topics.ends(topic, 1)

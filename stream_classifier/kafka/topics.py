@@ -23,10 +23,16 @@ if TYPE_CHECKING:
 _COPIES = 3  # of each partition, where there are so many brokers
 _ATTEMPT_SECONDS = 0.5
 _PAUSE_SECONDS = 0.2
-# A group's coordinator is about to be another broker, or has yet to read what it has to know: the client gives up at
-# once, where a later question may be answered.
+_COORDINATOR_SECONDS = 3.0  # for one that may be gone, without that being known yet, to answer
+# A group's coordinator is gone, is about to be another broker, or has yet to read what it has to know: a later question
+# may be answered.
 _COORDINATOR_MOVES = frozenset(
-    {ClientError.NOT_COORDINATOR, ClientError.COORDINATOR_NOT_AVAILABLE, ClientError.COORDINATOR_LOAD_IN_PROGRESS}
+    {
+        ClientError.NOT_COORDINATOR,
+        ClientError.COORDINATOR_NOT_AVAILABLE,
+        ClientError.COORDINATOR_LOAD_IN_PROGRESS,
+        ClientError._TIMED_OUT,  # noqa: SLF001 - librdkafka's name
+    }
 )
 
 
@@ -89,8 +95,8 @@ class Topics:
         self._protocol = str(kafka.client.get("security.protocol", "plaintext"))
         self._asks_for_tokens = "OAUTHBEARER" in (kafka.client.get(f"sasl.mechanism{s}") for s in ("", "s"))
         self._errors: list[ClientError] = []
-        properties = {**common_properties(kafka), "error_cb": self._errors.append}
-        self._admin = build(admin.AdminClient, properties)
+        self._properties = {**common_properties(kafka), "error_cb": self._errors.append}
+        self._admin = build(admin.AdminClient, self._properties)
 
     def reach(self) -> None:
         """Get an answer from the cluster.
@@ -227,10 +233,14 @@ class Topics:
         futures = self._admin.list_offsets(
             wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=self._patience
         )
-        return {
+        ends = {
             at.partition: call(f"asking where {topic}/{at.partition} ends", future.result).offset
             for at, future in futures.items()
         }
+        for number, offset in ends.items():
+            if offset < 0:  # as happens while a partition changes its leader
+                raise failure(ClientError(ClientError.LEADER_NOT_AVAILABLE), f"asking where {topic}/{number} ends")
+        return ends
 
     def group_operations(self, group: str) -> frozenset[str] | None:
         """What this principal may do with a consumer group; None when the broker does not say.
@@ -240,8 +250,13 @@ class Topics:
         """
         end = time.monotonic() + self._patience
         while True:
-            futures = self._admin.describe_consumer_groups(
-                [group], include_authorized_operations=True, request_timeout=self._patience
+            # A client of its own for each question: librdkafka 2.16 ends the process when one asks again whose group's
+            # coordinator has gone meanwhile.
+            client = build(admin.AdminClient, self._properties)
+            futures = client.describe_consumer_groups(
+                [group],
+                include_authorized_operations=True,
+                request_timeout=min(self._patience, _COORDINATOR_SECONDS),
             )
             try:
                 operations = futures[group].result().authorized_operations

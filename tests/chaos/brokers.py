@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import orjson
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 _PATIENCE = 60.0
 _REGISTER_SECONDS = 2.0
-_MOVING = {KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS}
 TRANSACTIONS = "__transaction_state"
 
 
@@ -37,17 +36,9 @@ class Brokers:
         """The leader of a partition; of `__transaction_state`, which has one, it is the transaction coordinator."""
         return int(self._admin.list_topics(timeout=30).topics[topic].partitions[partition].leader)
 
-    def coordinator(self, group: str) -> int:
-        """A group's coordinator, once there is one that knows it."""
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                description = self._admin.describe_consumer_groups([group], request_timeout=30)[group].result()
-                return int(description.coordinator.id)
-            except KafkaException as error:
-                if error.args[0].code() not in _MOVING or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
+    def coordinator(self) -> int:
+        """The coordinator of every group: the leader of `__consumer_offsets`, which has one partition here."""
+        return self.leader("__consumer_offsets")
 
     def controller(self) -> int:
         """The active controller. Clients are told of any broker; each broker has written down whom it follows."""

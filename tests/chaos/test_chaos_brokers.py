@@ -16,6 +16,8 @@ from chaos.probe import Probe
 from chaos.scene import MOST_DUPLICATES, SESSION_MS, Scene
 from chaos.size import ALO_CLASSIC, ALO_CONSUMER, EO_CLASSIC, EO_CONSUMER, asked_for
 from chaos.table import Row
+from stream_classifier.kafka.topics import Topics
+from stream_classifier.settings import KafkaSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -140,8 +142,20 @@ def test_kill_9_of_the_partition_leader(siege: Siege) -> None:
 
 @pytest.mark.timeout(0)
 def test_kill_9_of_the_group_coordinator(siege: Siege) -> None:
-    group = siege.scenes[0].group
-    siege.go("group coordinator killed", lambda: siege.brokers.cluster.kill(siege.brokers.coordinator(group)), 10)
+    siege.go("group coordinator killed", lambda: siege.brokers.cluster.kill(siege.brokers.coordinator()), 10)
+
+
+@pytest.mark.timeout(0)
+def test_a_group_is_looked_at_while_its_coordinator_is_killed(siege: Siege) -> None:
+    """As `check` does. A client that asks a second time after that ends its process, within librdkafka."""
+    kafka = KafkaSettings(bootstrap_servers=siege.brokers.cluster.bootstrap_servers, group_id=siege.scenes[0].group)
+    topics = Topics(kafka, patience=60)
+
+    def kill() -> None:
+        siege.brokers.cluster.kill(siege.brokers.coordinator())
+        assert "READ" in (topics.group_operations(kafka.group_id) or ())
+
+    siege.go("group looked at, coordinator killed", kill, 1)
 
 
 @pytest.mark.timeout(0)
@@ -161,7 +175,7 @@ def test_a_broker_frozen_for_longer_than_the_session_timeout(siege: Siege) -> No
     """The group's coordinator: the one whose silence costs the most."""
 
     def freeze() -> None:
-        broker = siege.brokers.coordinator(siege.scenes[0].group)
+        broker = siege.brokers.coordinator()
         siege.brokers.freeze(broker)
         time.sleep(2 * SESSION_MS / 1000)
         siege.brokers.thaw(broker)
