@@ -209,7 +209,7 @@ class Delivery:
 
     @property
     def settled(self) -> bool:
-        """Whether there is no transaction whose end is still to come."""
+        """Whether no offsets are on their way in a transaction."""
         return self._transactions is None or self._transactions.settled
 
     @property

@@ -389,7 +389,7 @@ class Worker:
         try:
             if not self._failing:
                 self._drain(partitions)
-            # An answer that is still to come could be overtaken, and a transaction that is open has its own offsets.
+            # Offsets that are on their way in a transaction could overtake these.
             if self._delivery.settled:
                 self._custody.hand_over(partitions, suspicious=self._suspicious)
         finally:

@@ -196,11 +196,18 @@ class Stream:
 
     def committed(self) -> dict[int, int]:
         """The group's committed offset of each partition that has one."""
+        return {number: found.offset for number, found in self._committed().items()}
+
+    def marks(self) -> dict[int, str]:
+        """What is beside these offsets."""
+        return {number: found.metadata or "" for number, found in self._committed().items()}
+
+    def _committed(self) -> dict[int, TopicPartition]:
         # (AdminClient.list_consumer_group_offsets ends the process when the broker is not the group's coordinator yet:
         # librdkafka issue 5040.)
         numbers = self._asking.list_topics(self.input, timeout=10).topics[self.input].partitions
         answer = self._until_coordinated([TopicPartition(self.input, number) for number in numbers])
-        return {found.partition: found.offset for found in answer if found.offset >= 0}
+        return {found.partition: found for found in answer if found.offset >= 0}
 
     def _until_coordinated(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         deadline = time.monotonic() + PATIENCE

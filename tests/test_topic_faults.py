@@ -25,6 +25,7 @@ from in_and_out import everything_is_committed, nothing_is_lost, nothing_is_ther
 from stream import PATIENCE, RunningWorker, Stream, header
 
 from stream_classifier.errors import KafkaError, TooManyRefusedError
+from stream_classifier.marks import read_mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,6 +127,7 @@ def test_a_wrong_text_field_on_a_whole_topic(make_stream: Callable[..., Stream],
     put_aside = {source(letter) for letter in stream.dead_letters}
     assert len(stream.dead_letters) <= 500
     assert sum(stream.committed().values()) <= len(put_aside)
+    assert [read_mark(mark).by for mark in stream.marks().values()] == ["", ""], "nobody has to look for a reason"
 
     stream.settings = stream.settings.model_copy(
         update={"input": stream.settings.input.model_copy(update={"text_field": "text"})}

@@ -120,6 +120,7 @@ class TransactionalSink(Generic[TokenT]):
         self._offsets: dict[Partition, int] = {}
         self._in_doubt = False
         self._doomed = False  # it is not to become OPEN again
+        self._told = False  # the broker may have its offsets
         self._number = 0
         self._began = 0.0
         self._build_at = self._call_until = 0.0
@@ -149,8 +150,9 @@ class TransactionalSink(Generic[TokenT]):
 
     @property
     def settled(self) -> bool:
-        """Whether there is no transaction whose end is still to come."""
-        return self._state in {_State.STARTING, _State.READY} and not self._in_doubt
+        """Whether no offsets are on their way in a transaction."""
+        untold = self._state in {_State.STARTING, _State.READY} or (self._state is _State.OPEN and not self._told)
+        return untold and not self._in_doubt
 
     def start(self) -> None:
         """End what an earlier life of this worker left open.
@@ -260,7 +262,7 @@ class TransactionalSink(Generic[TokenT]):
         except KafkaException as error:
             self._take(error.args[0], "beginning a transaction")
             return False
-        self._state, self._doomed = _State.OPEN, False
+        self._state, self._doomed, self._told = _State.OPEN, False, False
         self._number += 1
         self._began = self._clock()
         return True
@@ -311,7 +313,7 @@ class TransactionalSink(Generic[TokenT]):
             sent.append(True)
             patiently(producer.commit_transaction)
 
-        self._state = _State.COMMITTING
+        self._state, self._told = _State.COMMITTING, True
         self._call(end)
 
     def poll(self, wait: float) -> Reports[TokenT]:
