@@ -60,11 +60,15 @@ class Custody:
         self._poison.revoke(partitions)
 
     def announced(self, now: float) -> bool:
-        """Whether the group knows of each partition that this worker has it: before that, nothing goes to the model."""
+        """Whether the group knows of each partition that this worker has it: before that, nothing goes to the model.
+
+        And has answered each time that it was told: a mark that is still under way could come after a transaction's
+        offsets, and take the group back to before them.
+        """
         missing = [lane for partition, lane in self._lanes.items() if partition not in self._source.marked]
         if missing and now >= self._send_at:
             self._send(missing, now)
-        return not missing
+        return not missing and not self._source.marking
 
     def may_be_tried(self, entry: InFlight, now: float) -> bool:
         """Whether an event can be alone in the model now: the group has to know which one it is, if it needs care."""
@@ -75,7 +79,7 @@ class Custody:
             self._send_at = 0.0
         mark = self._poison.mark(partition)
         if mark.trying is None or self._source.marked.get(partition) == str(mark):
-            return True
+            return not self._source.marking
         if now >= self._send_at:
             self._send([entry.lane], now)
         return False

@@ -10,12 +10,14 @@ import pytest
 from confluent_kafka import KafkaError as ClientError
 from confluent_kafka.admin import AdminClient, ListOffsetsResultInfo
 
+from stream_classifier.custody import Custody
 from stream_classifier.errors import KafkaError
 from stream_classifier.kafka.clients import failure
 from stream_classifier.kafka.source import Source
-from stream_classifier.kafka.starts import Starts
+from stream_classifier.kafka.starts import Start, Starts
 from stream_classifier.kafka.topics import Topics
-from stream_classifier.ledger import Partition
+from stream_classifier.ledger import Ledger, Partition
+from stream_classifier.marks import Mark
 from stream_classifier.settings import InputSettings, KafkaSettings
 
 if TYPE_CHECKING:
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     from broker import MakeTopic, NameTopic
     from confluent_kafka import TopicPartition
 
-    from stream_classifier.kafka.starts import Start
+    from stream_classifier.delivery import Outcome
+    from stream_classifier.events.record import Record
 
 
 class Assignment:
@@ -43,6 +46,42 @@ class Assignment:
         self.partitions.difference_update(partitions)
 
     lost = revoked
+
+
+def test_nothing_goes_to_the_model_while_a_mark_is_under_way(
+    bootstrap_servers: str, make_topic: MakeTopic, name_topic: NameTopic
+) -> None:
+    """It is told again when no answer comes. The second one could come after the offsets of a transaction."""
+    partition = Partition(make_topic(), 0)
+    assignment = Assignment()
+    kafka = KafkaSettings(bootstrap_servers=bootstrap_servers, group_id=name_topic("group"))
+    source = Source(kafka, InputSettings(topics=[partition.topic]), assignment)
+    ledger: Ledger[Record, Outcome] = Ledger()
+    custody = Custody(source, ledger, events=1)
+    source.subscribe()
+    end = time.monotonic() + 60
+
+    def poll() -> None:
+        assert time.monotonic() < end
+        assert source.poll(1, 0.01, 0) == []
+
+    while not assignment.partitions:
+        poll()
+    ledger.assign(partition)
+    ledger.read_up_to(ledger.lanes[partition], 0)
+    custody.assign({partition: Start(0, Mark())})
+    assert not custody.announced(now=0)
+    assert not custody.announced(now=0.5)
+    assert not custody.announced(now=2), "it is told a second time"
+    while not source.marked:
+        poll()
+    source.mark({partition: (0, "")})
+    assert not custody.announced(now=2.5)
+    while source.committing:
+        assert not custody.announced(now=2.5)
+        poll()
+    assert custody.announced(now=2.5)
+    source.close()
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])

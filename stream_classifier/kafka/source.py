@@ -72,7 +72,7 @@ class Source:
         self.errors: list[str] = []
         self.marked: dict[Partition, str] = {}
         self.confirmed = 0
-        self._asked: deque[int] = deque()  # what each commit that is under way will confirm
+        self._asked: deque[tuple[int, bool]] = deque()  # what each commit under way will confirm; whether it is a mark
         self.joined = False
         self._closing = False
         self._topics = list(reading.topics)
@@ -176,6 +176,7 @@ class Source:
                 return False
             self._join_at = 0.0
             self._consumer.close()
+            self._asked.clear()
             self._consumer = build(Consumer, self._properties)
             self.subscribe()
         return True
@@ -224,7 +225,7 @@ class Source:
         """
         if self._uncommitted:
             self._uncommitted = False
-            self._asked.append(events)
+            self._asked.append((events, False))
             self._consumer.commit(asynchronous=True)
         elif not self._asked:
             self.confirmed = events
@@ -234,13 +235,18 @@ class Source:
         """Whether the answer to a commit is still to come."""
         return bool(self._asked)
 
+    @property
+    def marking(self) -> bool:
+        """Whether the answer to a mark is still to come."""
+        return any(is_mark for _, is_mark in self._asked)
+
     def mark(self, offsets: Mapping[Partition, tuple[int, str]]) -> None:
         """Begin to commit these offsets with these marks; `marked` has them once the group has acknowledged it.
 
         Unlike `commit`, also where the offset is the committed one already.
         """
         if offsets:
-            self._asked.append(self.confirmed)
+            self._asked.append((self.confirmed, True))
             self._consumer.commit(offsets=_placed(offsets), asynchronous=True)
 
     def hand_over(self, offsets: Mapping[Partition, tuple[int, str]]) -> None:
@@ -356,7 +362,7 @@ class Source:
         self.joined = group.get("join_state") == "steady" and group.get("state") == "up"
 
     def _on_commit(self, error: ClientError | None, partitions: list[TopicPartition]) -> None:
-        events = self._asked.popleft() if self._asked else self.confirmed
+        events = self._asked.popleft()[0] if self._asked else self.confirmed
         if error is None:
             self.confirmed = max(self.confirmed, events)
         self._note_commit(error, partitions)
