@@ -6,7 +6,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from confluent_kafka import IsolationLevel, KafkaException, TopicCollection, TopicPartition, admin
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicCollection, TopicPartition, admin
 from confluent_kafka import KafkaError as ClientError
 
 from stream_classifier.errors import KafkaError
@@ -24,6 +24,7 @@ _COPIES = 3  # of each partition, where there are so many brokers
 _ATTEMPT_SECONDS = 0.5
 _PAUSE_SECONDS = 0.2
 _COORDINATOR_SECONDS = 3.0  # for one that may be gone, without that being known yet, to answer
+_ANY_TOPIC = "__consumer_offsets"  # the answer is of no interest
 # A group's coordinator is gone, is about to be another broker, or has yet to read what it has to know: a later question
 # may be answered.
 _COORDINATOR_MOVES = frozenset(
@@ -249,22 +250,27 @@ class Topics:
             KafkaError: The group must not be seen, or had no coordinator for as long as a broker has to answer.
         """
         end = time.monotonic() + self._patience
+        asking = build(Consumer, {**self._properties, "group.id": group})
         while True:
-            # A client of its own for each question: librdkafka 2.16 ends the process when one asks again whose group's
-            # coordinator has gone meanwhile.
-            client = build(admin.AdminClient, self._properties)
-            futures = client.describe_consumer_groups(
-                [group],
-                include_authorized_operations=True,
-                request_timeout=min(self._patience, _COORDINATOR_SECONDS),
-            )
             try:
+                # librdkafka 2.16 can end the process when it describes a group whose coordinator goes at that moment,
+                # and does when the same client asks again after that. Committed offsets are asked for without harm: so
+                # there is one that answers, and whoever describes the group has just begun.
+                asking.committed([TopicPartition(_ANY_TOPIC, 0)], timeout=_COORDINATOR_SECONDS)
+                client = build(admin.AdminClient, self._properties)
+                futures = client.describe_consumer_groups(
+                    [group], include_authorized_operations=True, request_timeout=self._patience
+                )
                 operations = futures[group].result().authorized_operations
                 break
             except KafkaException as error:
-                if error.args[0].code() not in _COORDINATOR_MOVES or time.monotonic() >= end:
-                    raise failure(error.args[0], f"group {group}") from None
+                problem = error.args[0]
+                if (told := asking.poll(0)) is not None:  # why it has found none to ask
+                    problem = told.error() or problem
+                if problem.code() not in _COORDINATOR_MOVES or time.monotonic() >= end:
+                    raise failure(problem, f"group {group}") from None
             time.sleep(_PAUSE_SECONDS)
+        asking.close()
         return None if operations is None else frozenset(admin.AclOperation(item).name for item in operations)
 
     def create(self, topics: Collection[NewTopic]) -> dict[str, bool]:
