@@ -24,7 +24,7 @@ BENCH_ARGS ?=
 DATA ?= data
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-worker demo test inputs chaos soak gpu-check containers-check tools lint format wheel docs docs-serve dashboards dashboard-picture bench bench-plumbing bench-worker bench-delivery bench-tuning bench-quality bench-tracing
+.PHONY: help install install-worker demo test inputs chaos soak gpu-check containers-check tools lint format wheel docs docs-serve dashboards dashboard-picture bench bench-growth bench-instructions bench-smoke bench-plumbing bench-worker bench-delivery bench-tuning bench-quality bench-tracing
 
 help:  ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -126,6 +126,19 @@ bench: install .venv-peers/.installed  ## Measure the worker against other ways 
 	@$(PYTHON) -m venv .venv-peers
 	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
 	@touch $@
+
+bench-growth: install  ## Measure how the cost grows with labels, length, partitions, backlog and workers
+	$(BIN)/python benchmarks/growth.py $(BENCH_ARGS)
+
+bench-instructions: install  ## Count the instructions an event costs on our own paths, and hold them against their budget
+	$(BIN)/python benchmarks/instructions.py
+
+bench-smoke: install  ## Run the benchmarks at a tiny size: whether they run, not how fast
+	$(BIN)/python benchmarks/ceiling.py --events 64 --rounds 1
+	$(BIN)/python benchmarks/bench.py --peers $(BIN)/python --only "confluent-kafka loop" --workload duplicates \
+	  --events 64 --rounds 1 --out build/bench-smoke
+	$(BIN)/python benchmarks/growth.py --events 1000 --rounds 1 --sizes 2 --out build/bench-smoke
+	$(BIN)/python benchmarks/plumbing.py --events 1000 --rounds 1
 
 bench-plumbing: install  ## Measure the worker around a null model against a bare loop
 	$(BIN)/python benchmarks/plumbing.py
