@@ -26,35 +26,22 @@ from confluent_kafka.schema_registry import (
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.schema_registry.json_schema import JSONDeserializer, JSONSerializer
 from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer, ProtobufSerializer
-from confluent_kafka.serialization import MessageField, SerializationContext
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory, timestamp_pb2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from schema_case import CONF, RESULT, Case, Once, refusal
 from schema_registry import SchemaRegistry
 
 from stream_classifier.errors import RegistryError, SettingsError
 from stream_classifier.events.decode import Awaited, Task
-from stream_classifier.events.record import Record
 from stream_classifier.events.refusal import Refusal
 from stream_classifier.registry.client import RegistryClient
-from stream_classifier.registry.opening import open_schema_form
-from stream_classifier.settings import SchemaRegistrySettings, Settings
+from stream_classifier.settings import SchemaRegistrySettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stream_classifier.events.decode import PassThrough
-    from stream_classifier.registry.form import SchemaForm
 
-CONF = {"subject.name.strategy.type": "TOPIC"}
-RESULT = {
-    "label": "delivery",
-    "score": 0.83,
-    "labels": [{"label": "delivery", "score": 0.83}, {"label": "refund", "score": 0.11}],
-    "label_set": "support@3",
-    "model": "tiny@9f2c41d0",
-    "truncated": False,
-}
 ABSTAINED = RESULT | {"label": None, "labels": [], "decided_by": "similarity"}
 TICKET = {
     "type": "record",
@@ -79,48 +66,6 @@ def registry(request: pytest.FixtureRequest, local: SchemaRegistry) -> str:
 def client(registry: str) -> Iterator[SchemaRegistryClient]:
     with SchemaRegistryClient({"url": registry}) as client:
         yield client
-
-
-class Case:
-    """Topics of a test's own, whose names are also its subjects."""
-
-    def __init__(self, url: str, form: str, **changes: Any) -> None:
-        name = uuid.uuid4().hex[:12]
-        self.input, self.output = f"in-{name}", f"out-{name}"
-        document: dict[str, Any] = {
-            "kafka": {"bootstrap_servers": "none:1", "group_id": "g"},
-            "input": {"topics": [self.input], "format": form},
-            "output": {"topic": self.output},
-            "dead_letter": {"topic": "dead"},
-            "labels": {"path": "labels.yaml"},
-            "schema_registry": {"url": url},
-        }
-        for section, values in changes.items():
-            document[section] |= values
-        self.form: SchemaForm = open_schema_form(Settings.model_validate(document))
-
-    def context(self, topic: str, headers: Any = None) -> SerializationContext:
-        return SerializationContext(topic, MessageField.VALUE, headers)
-
-    def record(self, value: bytes | None, headers: Any = None) -> Record:
-        return Record(self.input, 0, 0, b"key", value, headers)
-
-    def decode(self, record: Record) -> Task | Refusal | PassThrough:
-        """As the worker does: again when there is news."""
-        answer = self.form.decode(record)
-        end = time.monotonic() + 20
-        while isinstance(answer, Awaited):
-            assert time.monotonic() < end, "no answer of the registry came"
-            time.sleep(0.002)
-            if self.form.has_news():
-                answer = self.form.decode(record)
-        return answer
-
-    def label(self, value: bytes, result: dict[str, Any] = RESULT, headers: Any = None) -> bytes:
-        record = self.record(value, headers)
-        answer = self.decode(record)
-        assert isinstance(answer, Task), answer
-        return self.form.enrich(record, orjson.dumps(result))
 
 
 @pytest.fixture
@@ -272,18 +217,6 @@ def test_nothing_of_an_avro_record_is_lost(local: SchemaRegistry, event: Any) ->
     assert as_json["text"] == event["text"]
 
 
-class Once:
-    """One of a kind for all examples: a new schema each time would be asked for each time."""
-
-    def __init__(self, make: Any) -> None:
-        self._make, self._made = make, {}  # type: ignore[var-annotated]
-
-    def __call__(self, url: str) -> Any:
-        if url not in self._made:
-            self._made[url] = self._make(url)
-        return self._made[url]
-
-
 MANY_CASES = Once(lambda url: (Case(url, "avro"), Case(url, "avro", output={"format": "json"})))
 SERVED = Once(lambda url: SchemaRegistryClient({"url": url}))
 
@@ -293,13 +226,6 @@ def test_more_bytes_than_the_record_are_refused(client: SchemaRegistryClient, ca
     value = avro_value(client, mine, TICKET, {"id": 1, "text": "a"})
     for changed in (value + b"\0", value[:-1], value[:6] + b"\xff" * 12):
         assert refusal(mine, changed) == "schema_mismatch"
-
-
-def refusal(case: Case, value: bytes | None, headers: Any = None) -> str:
-    answer = case.decode(case.record(value, headers))
-    assert isinstance(answer, Refusal), answer
-    assert "parcel" not in answer.message
-    return answer.code
 
 
 @pytest.mark.parametrize("form", ["avro", "protobuf", "json_schema"])

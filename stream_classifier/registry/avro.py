@@ -71,7 +71,7 @@ class AvroCodec:
     def decode(self, record: Record) -> Decoded:
         """See `Codec`."""
         members = self._members(record)
-        if self._as_json and self._recursive:
+        if self._as_json:
             _written(members)  # what cannot be written is to be found out now
         return Decoded(members, len(record.value or b""))
 

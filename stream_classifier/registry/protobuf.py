@@ -99,7 +99,7 @@ class ProtobufCodec:
 def _written(message: Message) -> bytes:
     try:
         text: str = json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None)
-    except (TypeError, json_format.Error) as error:  # an Any whose type nobody knows
+    except (TypeError, json_format.Error, DecodeError) as error:  # an Any whose type nobody knows, or that is not of it
         raise ValueError(type(error).__name__) from None
     return text.encode()
 
