@@ -10,9 +10,11 @@ import io
 import json
 import re
 import struct
+import subprocess
 import sys
 import time
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fastavro
@@ -323,6 +325,70 @@ def test_records_in_records_end_no_process(
     assert refused >= 3
 
 
+NOTHING = {"type": "record", "name": "Nothing", "fields": [{"name": "n", "type": "null"}]}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"type": "array", "items": "null"},
+        {"type": "array", "items": {"type": "null"}},
+        {"type": "array", "items": NOTHING},
+        {"type": "array", "items": {"type": "record", "name": "Empty", "fields": []}},
+        {"type": "array", "items": {"type": "fixed", "name": "None", "size": 0}},
+        ["null", {"type": "map", "values": {"type": "array", "items": "null"}}],
+        {"type": "array", "items": {"type": "array", "items": NOTHING}},
+        {"type": "record", "name": "In", "fields": [{"name": "a", "type": {"type": "array", "items": "null"}}]},
+    ],
+)
+def test_an_array_whose_items_take_no_bytes_is_refused(client: SchemaRegistryClient, case: Any, kind: Any) -> None:
+    """Some bytes would be a count, and with it as many items: fastavro would make them until the memory is full."""
+    mine = case("avro")
+    fields = [{"name": "text", "type": "string"}, {"name": "more", "type": kind}]
+    schema = Schema(json.dumps({"type": "record", "name": "T", "fields": fields}), "AVRO")
+    number = client.register_schema(f"{mine.input}-value", schema)
+    assert refusal(mine, struct.pack(">bI", 0, number) + b"\2a\0") == "schema_refused"
+
+
+def test_an_array_of_a_named_type_without_bytes_in_another_schema_is_refused(
+    client: SchemaRegistryClient, case: Any
+) -> None:
+    mine = case("avro")
+    client.register_schema(f"{mine.input}-nothing", Schema(json.dumps(NOTHING), "AVRO"))
+    fields = [{"name": "text", "type": "string"}, {"name": "more", "type": {"type": "array", "items": "Nothing"}}]
+    schema = Schema(
+        json.dumps({"type": "record", "name": "T", "fields": fields}),
+        "AVRO",
+        [SchemaReference("Nothing", f"{mine.input}-nothing", 1)],
+    )
+    number = client.register_schema(f"{mine.input}-value", schema)
+    value = io.BytesIO()
+    fastavro.schemaless_writer(value, {"type": "array", "items": "null"}, [None] * 1_000_000)
+    assert len(value.getvalue()) < 10
+    assert refusal(mine, struct.pack(">bI", 0, number) + b"\2a" + value.getvalue()) == "schema_refused"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ({"type": "array", "items": ["null", "int"]}, [None, 1]),
+        ({"type": "map", "values": "null"}, {"k": None}),
+        (NOTHING, {"n": None}),
+        ({"type": "array", "items": {"type": "fixed", "name": "F", "size": 1}}, [b"a"]),
+        ({"type": "array", "items": {"type": "map", "values": "null"}}, [{}]),
+        ({"type": "array", "items": {"type": "enum", "name": "K", "symbols": ["A"]}}, ["A"]),
+    ],
+)
+def test_an_array_whose_items_take_bytes_is_not_refused(
+    client: SchemaRegistryClient, case: Any, kind: Any, value: Any
+) -> None:
+    mine = case("avro")
+    fields = [{"name": "text", "type": "string"}, {"name": "more", "type": kind}]
+    schema = {"type": "record", "name": "T", "fields": fields}
+    out = mine.label(avro_value(client, mine, schema, {"text": "a", "more": value}))
+    assert read_avro(client, mine, out)["more"] == value
+
+
 def test_a_type_that_is_used_twice_is_no_recursion(client: SchemaRegistryClient, case: Any) -> None:
     inner = {"type": "record", "name": "Node", "namespace": "other", "fields": [{"name": "n", "type": "int"}]}
     fields = [
@@ -565,6 +631,75 @@ def test_what_a_json_schema_refers_to_must_not_lead_outside_either(client: Schem
     schema = Schema(json.dumps(outer), "JSON", [SchemaReference("text.json", f"{mine.input}-text", 1)])
     number = client.register_schema(f"{mine.input}-value", schema)
     assert refusal(mine, struct.pack(">bI", 0, number) + b'{"text":"t"}') == "schema_refused"
+
+
+# What the machine does ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "decoder"),
+    [("avro", AvroDeserializer), ("protobuf", ProtobufDeserializer), ("json_schema", JSONDeserializer)],
+)
+def test_memory_that_is_used_up_is_not_told_as_the_events_fault(
+    client: SchemaRegistryClient, case: Any, monkeypatch: pytest.MonkeyPatch, form: str, decoder: type
+) -> None:
+    """As everywhere: it ends the process, and nobody loses an event by it."""
+    mine = case(form)
+    match form:
+        case "avro":
+            value = avro_value(client, mine, TICKET, {"id": 1, "text": "a"})
+        case "protobuf":
+            value = proto_value(client, mine, proto()(id=1, text="a"))
+        case _:
+            value = json_value(client, mine, OBJECT, {"text": "a"})
+    mine.label(value)
+
+    def used_up(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(decoder, "__call__", used_up)
+    with pytest.raises(MemoryError):
+        mine.decode(mine.record(value))
+
+
+LITTLE_MEMORY = """
+import io, json, resource, struct, sys
+import fastavro
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from schema_case import Case
+
+fields = [{"name": "n", "type": ["null", "int"]}]
+items = {"type": "array", "items": {"type": "record", "name": "Item", "fields": fields}}
+fields = [{"name": "text", "type": "string"}, {"name": "more", "type": items}]
+schema = {"type": "record", "name": "Ticket", "fields": fields}
+with SchemaRegistryClient({"url": sys.argv[1]}) as client:
+    case = Case(sys.argv[1], "avro")
+    number = client.register_schema(case.input + "-value", Schema(json.dumps(schema), "AVRO"))
+    begin = struct.pack(">bI", 0, number) + b"\\2a"
+    count = io.BytesIO()
+    fastavro.schemaless_writer(count, "long", 4_000_000)
+    value = begin + count.getvalue() + bytes(4_000_001)
+    print(type(case.decode(case.record(begin + b"\\0"))).__name__, flush=True)
+    (used,) = [line for line in open("/proc/self/status") if line.startswith("VmSize")]
+    most = int(used.split()[1]) * 1024 + 64 * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    case.decode(case.record(value))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads how large the process is from /proc")
+def test_an_event_that_really_takes_all_memory_ends_the_process(local: SchemaRegistry) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LITTLE_MEMORY, local.url],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.stdout == "Task\n", done.stderr
+    assert done.returncode == 1
+    assert done.stderr.rstrip().endswith("MemoryError")
 
 
 # What the registry does -----------------------------------------------------------------------------------------------

@@ -74,6 +74,8 @@ class JsonSchemaCodec:
         """See `Codec`."""
         try:
             members: object = self._deserialize(record.value, context_of(record))
+        except MemoryError:
+            raise
         except Exception as error:  # noqa: BLE001 - see below
             # What validates has errors of its own for schemas that refer to nothing, beside those for values.
             raise ValueError(type(error).__name__) from None

@@ -71,6 +71,8 @@ class ProtobufCodec:
     def _message(self, record: Record) -> Message:
         try:
             message: object = self._deserialize(record.value, context_of(record))
+        except MemoryError:
+            raise
         except Exception as error:  # noqa: BLE001 - rules of a schema may raise anything
             raise ValueError(type(error).__name__) from None
         if not isinstance(message, Message):
