@@ -602,6 +602,8 @@ def test_json_schemas_that_refer_to_others(client: SchemaRegistryClient, case: A
         ({"properties": {"text": {"$dynamicRef": "http://127.0.0.1:9/x#a"}}}, "schema_refused"),
         ({"oneOf": [{"additionalProperties": False, "properties": {"text": {}}}]}, "schema_refused"),
         ({"type": "object", "properties": {"classification": {}}}, "field_taken"),
+        ({"type": "object", "properties": {"text": {"pattern": "(?i)a"}}}, "schema_refused"),
+        ({"type": "object", "allOf": [{"patternProperties": {"a++": {}}}]}, "schema_refused"),
     ],
 )
 def test_json_schemas_that_cannot_be_added_to_are_refused(
@@ -660,6 +662,21 @@ def test_memory_that_is_used_up_is_not_told_as_the_events_fault(
     monkeypatch.setattr(decoder, "__call__", used_up)
     with pytest.raises(MemoryError):
         mine.decode(mine.record(value))
+
+
+def test_memory_that_is_used_up_is_not_told_as_the_registrys_fault(
+    monkeypatch: pytest.MonkeyPatch, registry: str
+) -> None:
+    """It would be asked for again, and again, by a process that has to end."""
+
+    def used_up(*_: object) -> None:
+        raise MemoryError
+
+    client = RegistryClient(SchemaRegistrySettings.model_validate({"url": registry}))
+    monkeypatch.setattr(SchemaRegistryClient, "get_subjects", used_up)
+    with pytest.raises(MemoryError):
+        client.reach()
+    client.close()
 
 
 LITTLE_MEMORY = """
