@@ -24,7 +24,7 @@ BENCH_ARGS ?=
 DATA ?= data
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-worker demo test inputs chaos soak gpu-check containers-check tools lint format wheel docs docs-serve dashboards dashboard-picture bench bench-growth bench-instructions bench-smoke bench-plumbing bench-worker bench-delivery bench-tuning bench-quality bench-tracing
+.PHONY: help install install-worker demo test inputs chaos soak gpu-check containers-check tools lint format wheel docs docs-serve dashboards kubernetes-alerts dashboard-picture bench bench-growth bench-instructions bench-smoke bench-plumbing bench-worker bench-delivery bench-tuning bench-quality bench-tracing
 
 help:  ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -112,6 +112,14 @@ docs-serve: install  ## Show the documentation at http://127.0.0.1:8000, and eac
 
 dashboards: install  ## Write the dashboards for Grafana, dashboards/*.json, from their code
 	$(BIN)/python -m dashboards.build
+
+RULES := config/prometheus/stream-classifier.rules.yml
+KUBERNETES_RULES ?= config/kubernetes/components/service-monitor/prometheus-rule.yaml
+
+kubernetes-alerts:  ## Write the alerts as the Prometheus Operator reads them, from config/prometheus
+	@{ sed '/^spec:/q' $(KUBERNETES_RULES); sed -e '1,/^groups:/ { /^groups:/!d; }' -e 's/^./  &/' $(RULES); } > \
+	  $(KUBERNETES_RULES).new
+	@mv $(KUBERNETES_RULES).new $(KUBERNETES_RULES)
 
 dashboard-picture: install  ## Draw the dashboards from what Prometheus collects of workers under load (five minutes)
 	PYTHONPATH=tests $(BIN)/python -m monitoring.picture docs

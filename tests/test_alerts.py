@@ -19,11 +19,15 @@ ROOT = Path(__file__).parents[1]
 RULES = ROOT / "config" / "prometheus" / "stream-classifier.rules.yml"
 CASES = sorted((ROOT / "tests" / "prometheus").glob("*.test.yml"))
 ALERTS = {rule["alert"]: rule for rule in rules(RULES) if "alert" in rule}
-# What a rule may ask for: the catalogue, what other rules record, and whether a target answers.
+# Of KEDA's operator, as pkg/metricscollector/prommetrics.go of kedacore/keda has them from 2.18.0 to 2.20.2.
+SCALER = ("namespace", "metric", "scaledObject", "scaler", "triggerIndex", "type")
+# What a rule may ask for: the catalogue, what other rules record, whether a target answers, and what KEDA says.
 KNOWN = {
     **{name: labels for metric in catalogue() for name, labels in metric.series.items()},
     **recorded(RULES),
     "up": (),
+    "keda_scaler_active": SCALER,
+    "keda_scaled_object_errors_total": ("namespace", "scaledObject"),
 }
 
 

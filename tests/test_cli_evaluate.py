@@ -328,8 +328,8 @@ def test_what_is_not_installed_is_said_before_anything_long_begins(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "ruamel.yaml", None)
     for command in (evaluate, calibrate):
-        assert "stream-classifier[report]" in error_of(run(command, rows, "--png", tmp_path / "a.png"), UsageError)
-    assert "stream-classifier[report]" in error_of(run(calibrate, rows, "--write"), UsageError)
+        assert "pip install '.[report]'" in error_of(run(command, rows, "--png", tmp_path / "a.png"), UsageError)
+    assert "pip install '.[report]'" in error_of(run(calibrate, rows, "--write"), UsageError)
     assert "accuracy" in done(run(evaluate, rows, "--html", tmp_path / "a.html"))
 
 

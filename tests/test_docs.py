@@ -144,6 +144,14 @@ def test_tests_that_are_named_are_there(text: str) -> None:
     assert set(re.findall(r"`(test_\w+)`", text)) <= defined
 
 
+def test_nothing_is_said_to_be_installed_by_a_name_that_no_index_has() -> None:
+    """The package is not on PyPI: what is told to be installed is the clone, `.`."""
+    texts = [path.read_text(encoding="utf-8") for path in (*DOCUMENTS, *SOURCES.rglob("*.py"))]
+    installed = [found for text in texts for found in re.findall(r"pip install(?: --\S+)* '?([^\s'`\"]*)", text)]
+    assert ".[schema-registry]" in installed
+    assert not [name for name in installed if name.startswith("stream")]
+
+
 def test_every_reason_code_is_explained_and_no_other() -> None:
     table = page("dead-letters.md").partition("| `classifier-error-code` |")[2].partition("\n\n")[0]
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(get_args(Code))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import shutil
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
-from manifests import MANIFESTS, ROOT, Manifest, build, one, validate, validate_trigger
+import yaml
+from manifests import MANIFESTS, ROOT, Manifest, build, one, required_tool, validate, validate_trigger
 
 from stream_classifier import __version__
 from stream_classifier.classify.labels import choose, load_label_sets
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from stream_classifier.settings import Settings
 
 BASE, GPU, KEDA = (MANIFESTS / name for name in ("base", "overlays/gpu", "overlays/keda"))
+RULES = ROOT / "config" / "prometheus" / "stream-classifier.rules.yml"
+ALERTS = MANIFESTS / "components" / "service-monitor" / "prometheus-rule.yaml"
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
 FILES = re.findall(r"<!-- test: file (\S+) -->\n```\w+\n(.*?)```", PAGE, re.DOTALL)
 OVERLAYS = sorted({Path(path).parent.name for path, _ in FILES})
@@ -137,6 +141,9 @@ def test_every_object_fits_the_schema_of_its_kind(objects: list[Manifest]) -> No
         (KEDA, "ScaledObject", ("metadata", "labels", "number"), 1),
         (KEDA, "ServiceMonitor", ("spec", "endpoints", 0, "interval"), "15 seconds"),
         (KEDA, "ServiceMonitor", ("spec", "selector", "app"), "stream-classifier"),
+        (KEDA, "PrometheusRule", ("spec", "groups", 0, "rules", 0, "expression"), "up"),
+        (KEDA, "PrometheusRule", ("spec", "groups", 3, "rules", 0, "for"), "2 minutes"),
+        (KEDA, "PrometheusRule", ("spec", "groups", 3, "rules", 0, "expr"), None),
     ],
 )
 def test_an_object_that_is_not_quite_right_is_refused(
@@ -243,6 +250,37 @@ def test_prometheus_finds_the_service_and_scrapes_what_the_worker_serves(pages: 
         (endpoint,) = monitor["spec"]["endpoints"]
         assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
         assert status(pages[1], endpoint["path"]) == 200
+
+
+def spaced(rules: Any) -> Any:
+    """Rules with expressions on one line: kustomize breaks some lines anew, which means nothing in them."""
+    groups = copy.deepcopy(rules["groups"])
+    for rule in (rule for group in groups for rule in group["rules"]):
+        rule["expr"] = " ".join(rule["expr"].split())
+    return groups
+
+
+def test_the_alerts_are_those_of_prometheus() -> None:
+    rules = yaml.safe_load(RULES.read_text(encoding="utf-8"))
+    assert yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["spec"] == rules, "make kubernetes-alerts"
+    for directory in (GPU, KEDA):
+        assert spaced(one(build(directory), "PrometheusRule")["spec"]) == spaced(rules)
+
+
+def test_the_alerts_are_written_anew_from_those_of_prometheus(tmp_path: Path) -> None:
+    committed = ALERTS.read_text(encoding="utf-8")
+    written = tmp_path / "prometheus-rule.yaml"
+    written.write_text(committed.partition("spec:\n")[0] + "spec:\n  groups: []\n", encoding="utf-8")
+    command = [required_tool("make"), "--silent", "kubernetes-alerts", f"KUBERNETES_RULES={written}"]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=60)
+    assert written.read_text(encoding="utf-8") == committed
+
+
+def test_streams_of_different_namespaces_are_different_jobs() -> None:
+    """As the alerts and the dashboards go by the job, and names are the same in each namespace."""
+    (endpoint,) = one(build(KEDA), "ServiceMonitor")["spec"]["endpoints"]
+    (relabelling,) = endpoint["relabelings"]
+    assert relabelling == {"sourceLabels": ["namespace", "service"], "separator": "/", "targetLabel": "job"}
 
 
 def test_prometheus_gets_in_and_the_worker_gets_out_to_kafka_and_to_names(

@@ -10,9 +10,11 @@ import io
 import json
 import re
 import struct
+import subprocess
 import sys
 import time
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fastavro
@@ -26,35 +28,22 @@ from confluent_kafka.schema_registry import (
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.schema_registry.json_schema import JSONDeserializer, JSONSerializer
 from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer, ProtobufSerializer
-from confluent_kafka.serialization import MessageField, SerializationContext
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory, timestamp_pb2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from schema_case import CONF, RESULT, Case, Once, refusal
 from schema_registry import SchemaRegistry
 
 from stream_classifier.errors import RegistryError, SettingsError
 from stream_classifier.events.decode import Awaited, Task
-from stream_classifier.events.record import Record
 from stream_classifier.events.refusal import Refusal
 from stream_classifier.registry.client import RegistryClient
-from stream_classifier.registry.opening import open_schema_form
-from stream_classifier.settings import SchemaRegistrySettings, Settings
+from stream_classifier.settings import SchemaRegistrySettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stream_classifier.events.decode import PassThrough
-    from stream_classifier.registry.form import SchemaForm
 
-CONF = {"subject.name.strategy.type": "TOPIC"}
-RESULT = {
-    "label": "delivery",
-    "score": 0.83,
-    "labels": [{"label": "delivery", "score": 0.83}, {"label": "refund", "score": 0.11}],
-    "label_set": "support@3",
-    "model": "tiny@9f2c41d0",
-    "truncated": False,
-}
 ABSTAINED = RESULT | {"label": None, "labels": [], "decided_by": "similarity"}
 TICKET = {
     "type": "record",
@@ -79,48 +68,6 @@ def registry(request: pytest.FixtureRequest, local: SchemaRegistry) -> str:
 def client(registry: str) -> Iterator[SchemaRegistryClient]:
     with SchemaRegistryClient({"url": registry}) as client:
         yield client
-
-
-class Case:
-    """Topics of a test's own, whose names are also its subjects."""
-
-    def __init__(self, url: str, form: str, **changes: Any) -> None:
-        name = uuid.uuid4().hex[:12]
-        self.input, self.output = f"in-{name}", f"out-{name}"
-        document: dict[str, Any] = {
-            "kafka": {"bootstrap_servers": "none:1", "group_id": "g"},
-            "input": {"topics": [self.input], "format": form},
-            "output": {"topic": self.output},
-            "dead_letter": {"topic": "dead"},
-            "labels": {"path": "labels.yaml"},
-            "schema_registry": {"url": url},
-        }
-        for section, values in changes.items():
-            document[section] |= values
-        self.form: SchemaForm = open_schema_form(Settings.model_validate(document))
-
-    def context(self, topic: str, headers: Any = None) -> SerializationContext:
-        return SerializationContext(topic, MessageField.VALUE, headers)
-
-    def record(self, value: bytes | None, headers: Any = None) -> Record:
-        return Record(self.input, 0, 0, b"key", value, headers)
-
-    def decode(self, record: Record) -> Task | Refusal | PassThrough:
-        """As the worker does: again when there is news."""
-        answer = self.form.decode(record)
-        end = time.monotonic() + 20
-        while isinstance(answer, Awaited):
-            assert time.monotonic() < end, "no answer of the registry came"
-            time.sleep(0.002)
-            if self.form.has_news():
-                answer = self.form.decode(record)
-        return answer
-
-    def label(self, value: bytes, result: dict[str, Any] = RESULT, headers: Any = None) -> bytes:
-        record = self.record(value, headers)
-        answer = self.decode(record)
-        assert isinstance(answer, Task), answer
-        return self.form.enrich(record, orjson.dumps(result))
 
 
 @pytest.fixture
@@ -272,18 +219,6 @@ def test_nothing_of_an_avro_record_is_lost(local: SchemaRegistry, event: Any) ->
     assert as_json["text"] == event["text"]
 
 
-class Once:
-    """One of a kind for all examples: a new schema each time would be asked for each time."""
-
-    def __init__(self, make: Any) -> None:
-        self._make, self._made = make, {}  # type: ignore[var-annotated]
-
-    def __call__(self, url: str) -> Any:
-        if url not in self._made:
-            self._made[url] = self._make(url)
-        return self._made[url]
-
-
 MANY_CASES = Once(lambda url: (Case(url, "avro"), Case(url, "avro", output={"format": "json"})))
 SERVED = Once(lambda url: SchemaRegistryClient({"url": url}))
 
@@ -293,13 +228,6 @@ def test_more_bytes_than_the_record_are_refused(client: SchemaRegistryClient, ca
     value = avro_value(client, mine, TICKET, {"id": 1, "text": "a"})
     for changed in (value + b"\0", value[:-1], value[:6] + b"\xff" * 12):
         assert refusal(mine, changed) == "schema_mismatch"
-
-
-def refusal(case: Case, value: bytes | None, headers: Any = None) -> str:
-    answer = case.decode(case.record(value, headers))
-    assert isinstance(answer, Refusal), answer
-    assert "parcel" not in answer.message
-    return answer.code
 
 
 @pytest.mark.parametrize("form", ["avro", "protobuf", "json_schema"])
@@ -395,6 +323,70 @@ def test_records_in_records_end_no_process(
             assert depth < 1000
         assert refused == 0 or depth > 50
     assert refused >= 3
+
+
+NOTHING = {"type": "record", "name": "Nothing", "fields": [{"name": "n", "type": "null"}]}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"type": "array", "items": "null"},
+        {"type": "array", "items": {"type": "null"}},
+        {"type": "array", "items": NOTHING},
+        {"type": "array", "items": {"type": "record", "name": "Empty", "fields": []}},
+        {"type": "array", "items": {"type": "fixed", "name": "None", "size": 0}},
+        ["null", {"type": "map", "values": {"type": "array", "items": "null"}}],
+        {"type": "array", "items": {"type": "array", "items": NOTHING}},
+        {"type": "record", "name": "In", "fields": [{"name": "a", "type": {"type": "array", "items": "null"}}]},
+    ],
+)
+def test_an_array_whose_items_take_no_bytes_is_refused(client: SchemaRegistryClient, case: Any, kind: Any) -> None:
+    """Some bytes would be a count, and with it as many items: fastavro would make them until the memory is full."""
+    mine = case("avro")
+    fields = [{"name": "text", "type": "string"}, {"name": "more", "type": kind}]
+    schema = Schema(json.dumps({"type": "record", "name": "T", "fields": fields}), "AVRO")
+    number = client.register_schema(f"{mine.input}-value", schema)
+    assert refusal(mine, struct.pack(">bI", 0, number) + b"\2a\0") == "schema_refused"
+
+
+def test_an_array_of_a_named_type_without_bytes_in_another_schema_is_refused(
+    client: SchemaRegistryClient, case: Any
+) -> None:
+    mine = case("avro")
+    client.register_schema(f"{mine.input}-nothing", Schema(json.dumps(NOTHING), "AVRO"))
+    fields = [{"name": "text", "type": "string"}, {"name": "more", "type": {"type": "array", "items": "Nothing"}}]
+    schema = Schema(
+        json.dumps({"type": "record", "name": "T", "fields": fields}),
+        "AVRO",
+        [SchemaReference("Nothing", f"{mine.input}-nothing", 1)],
+    )
+    number = client.register_schema(f"{mine.input}-value", schema)
+    value = io.BytesIO()
+    fastavro.schemaless_writer(value, {"type": "array", "items": "null"}, [None] * 1_000_000)
+    assert len(value.getvalue()) < 10
+    assert refusal(mine, struct.pack(">bI", 0, number) + b"\2a" + value.getvalue()) == "schema_refused"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ({"type": "array", "items": ["null", "int"]}, [None, 1]),
+        ({"type": "map", "values": "null"}, {"k": None}),
+        (NOTHING, {"n": None}),
+        ({"type": "array", "items": {"type": "fixed", "name": "F", "size": 1}}, [b"a"]),
+        ({"type": "array", "items": {"type": "map", "values": "null"}}, [{}]),
+        ({"type": "array", "items": {"type": "enum", "name": "K", "symbols": ["A"]}}, ["A"]),
+    ],
+)
+def test_an_array_whose_items_take_bytes_is_not_refused(
+    client: SchemaRegistryClient, case: Any, kind: Any, value: Any
+) -> None:
+    mine = case("avro")
+    fields = [{"name": "text", "type": "string"}, {"name": "more", "type": kind}]
+    schema = {"type": "record", "name": "T", "fields": fields}
+    out = mine.label(avro_value(client, mine, schema, {"text": "a", "more": value}))
+    assert read_avro(client, mine, out)["more"] == value
 
 
 def test_a_type_that_is_used_twice_is_no_recursion(client: SchemaRegistryClient, case: Any) -> None:
@@ -610,6 +602,8 @@ def test_json_schemas_that_refer_to_others(client: SchemaRegistryClient, case: A
         ({"properties": {"text": {"$dynamicRef": "http://127.0.0.1:9/x#a"}}}, "schema_refused"),
         ({"oneOf": [{"additionalProperties": False, "properties": {"text": {}}}]}, "schema_refused"),
         ({"type": "object", "properties": {"classification": {}}}, "field_taken"),
+        ({"type": "object", "properties": {"text": {"pattern": "(?i)a"}}}, "schema_refused"),
+        ({"type": "object", "allOf": [{"patternProperties": {"a++": {}}}]}, "schema_refused"),
     ],
 )
 def test_json_schemas_that_cannot_be_added_to_are_refused(
@@ -639,6 +633,90 @@ def test_what_a_json_schema_refers_to_must_not_lead_outside_either(client: Schem
     schema = Schema(json.dumps(outer), "JSON", [SchemaReference("text.json", f"{mine.input}-text", 1)])
     number = client.register_schema(f"{mine.input}-value", schema)
     assert refusal(mine, struct.pack(">bI", 0, number) + b'{"text":"t"}') == "schema_refused"
+
+
+# What the machine does ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "decoder"),
+    [("avro", AvroDeserializer), ("protobuf", ProtobufDeserializer), ("json_schema", JSONDeserializer)],
+)
+def test_memory_that_is_used_up_is_not_told_as_the_events_fault(
+    client: SchemaRegistryClient, case: Any, monkeypatch: pytest.MonkeyPatch, form: str, decoder: type
+) -> None:
+    """As everywhere: it ends the process, and nobody loses an event by it."""
+    mine = case(form)
+    match form:
+        case "avro":
+            value = avro_value(client, mine, TICKET, {"id": 1, "text": "a"})
+        case "protobuf":
+            value = proto_value(client, mine, proto()(id=1, text="a"))
+        case _:
+            value = json_value(client, mine, OBJECT, {"text": "a"})
+    mine.label(value)
+
+    def used_up(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(decoder, "__call__", used_up)
+    with pytest.raises(MemoryError):
+        mine.decode(mine.record(value))
+
+
+def test_memory_that_is_used_up_is_not_told_as_the_registrys_fault(
+    monkeypatch: pytest.MonkeyPatch, registry: str
+) -> None:
+    """It would be asked for again, and again, by a process that has to end."""
+
+    def used_up(*_: object) -> None:
+        raise MemoryError
+
+    client = RegistryClient(SchemaRegistrySettings.model_validate({"url": registry}))
+    monkeypatch.setattr(SchemaRegistryClient, "get_subjects", used_up)
+    with pytest.raises(MemoryError):
+        client.reach()
+    client.close()
+
+
+LITTLE_MEMORY = """
+import io, json, resource, struct, sys
+import fastavro
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from schema_case import Case
+
+fields = [{"name": "n", "type": ["null", "int"]}]
+items = {"type": "array", "items": {"type": "record", "name": "Item", "fields": fields}}
+fields = [{"name": "text", "type": "string"}, {"name": "more", "type": items}]
+schema = {"type": "record", "name": "Ticket", "fields": fields}
+with SchemaRegistryClient({"url": sys.argv[1]}) as client:
+    case = Case(sys.argv[1], "avro")
+    number = client.register_schema(case.input + "-value", Schema(json.dumps(schema), "AVRO"))
+    begin = struct.pack(">bI", 0, number) + b"\\2a"
+    count = io.BytesIO()
+    fastavro.schemaless_writer(count, "long", 4_000_000)
+    value = begin + count.getvalue() + bytes(4_000_001)
+    print(type(case.decode(case.record(begin + b"\\0"))).__name__, flush=True)
+    (used,) = [line for line in open("/proc/self/status") if line.startswith("VmSize")]
+    most = int(used.split()[1]) * 1024 + 64 * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    case.decode(case.record(value))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads how large the process is from /proc")
+def test_an_event_that_really_takes_all_memory_ends_the_process(local: SchemaRegistry) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LITTLE_MEMORY, local.url],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.stdout == "Task\n", done.stderr
+    assert done.returncode == 1
+    assert done.stderr.rstrip().endswith("MemoryError")
 
 
 # What the registry does -----------------------------------------------------------------------------------------------

@@ -17,9 +17,10 @@ from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerialize
 from confluent_kafka.schema_registry.json_schema import JSONDeserializer, JSONSerializer
 from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
+from schema_case import CONF
 from schema_registry import SchemaRegistry
 from stream import Stream, header, offsets_are_in_order
-from test_schema_forms import CONF, OBJECT, TICKET, class_of, proto
+from test_schema_forms import OBJECT, TICKET, class_of, proto
 
 from stream_classifier.cli import run
 from stream_classifier.errors import RegistryError

@@ -45,7 +45,7 @@ def require() -> None:
     try:
         importlib.import_module("matplotlib")
     except ImportError:
-        raise UsageError("--png takes matplotlib: pip install 'stream-classifier[report]'") from None
+        raise UsageError("--png takes matplotlib: pip install '.[report]'") from None
 
 
 def draw_confusion(path: Path, evaluations: Sequence[Evaluation]) -> None:

@@ -29,7 +29,7 @@ def require() -> None:
     try:
         importlib.import_module("ruamel.yaml")
     except ImportError:
-        raise UsageError("--write takes ruamel.yaml: pip install 'stream-classifier[report]'") from None
+        raise UsageError("--write takes ruamel.yaml: pip install '.[report]'") from None
 
 
 def calibrated(

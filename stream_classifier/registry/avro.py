@@ -13,6 +13,7 @@ from fastavro._read_py import schemaless_reader as read_with_a_limit
 
 from stream_classifier.events.enrich import Enricher
 from stream_classifier.events.form import Decoded
+from stream_classifier.registry.avro_arrays import has_items_without_bytes
 from stream_classifier.registry.avro_recursion import is_recursive
 from stream_classifier.registry.derived import (
     UnfitError,
@@ -58,7 +59,11 @@ class AvroCodec:
             self.output_schema = _derived(held.schema, settings.output.field)
         self._union = fastavro.parse_schema(_union(settings.output.field))
         self._enricher = Enricher(settings.input, settings.output)
-        self._recursive = _parsed(held, held.schema, {}) if is_recursive(held) else None
+        named: dict[str, Any] = {}
+        parsed = _parsed(held, held.schema, named)
+        if has_items_without_bytes(parsed, named):
+            raise UnfitError("schema_refused", "its schema has an array whose items take no bytes, so of any length")
+        self._recursive = parsed if is_recursive(held) else None
         self._payload = io.BytesIO()
         self._deserialize = AvroDeserializer(
             HeldClient(held), conf={"subject.name.strategy.type": "TOPIC", "schema.id.deserializer": self._opened}
@@ -71,7 +76,7 @@ class AvroCodec:
     def decode(self, record: Record) -> Decoded:
         """See `Codec`."""
         members = self._members(record)
-        if self._as_json and self._recursive:
+        if self._as_json:
             _written(members)  # what cannot be written is to be found out now
         return Decoded(members, len(record.value or b""))
 
@@ -85,6 +90,8 @@ class AvroCodec:
                 read_with_a_limit(io.BytesIO(payload), self._recursive, None)
             # Framed: a value whose schema is named in a header may be too short for the deserializer to look at it.
             members = self._deserialize(framed(0) + payload, context_of(record))
+        except MemoryError:
+            raise  # the machine's fault, and not to be told as the event's
         except Exception as error:  # noqa: BLE001 - see below
             # fastavro has no error of its own for bytes that are no record: IndexError, KeyError, UnicodeDecodeError.
             raise ValueError(type(error).__name__) from None

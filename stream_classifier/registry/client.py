@@ -122,6 +122,8 @@ class RegistryClient:
                 raise RefusedError(f"{error.http_status_code}/{error.error_code}") from None
             # A 404 without the registry's own code comes from something that is not one.
             raise RegistryError(f"the schema registry at {self._url} answers HTTP {error.http_status_code}") from None
+        except MemoryError:
+            raise
         except Exception as error:  # noqa: BLE001 - those of HTTP, TLS and token endpoints have no root in common
             raise RegistryError(
                 f"the schema registry at {self._url} cannot be asked ({type(error).__name__}); does it run, and do "

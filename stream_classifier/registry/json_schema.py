@@ -21,6 +21,7 @@ from stream_classifier.registry.derived import (
     with_text,
 )
 from stream_classifier.registry.held import HeldClient
+from stream_classifier.registry.json_patterns import bound_patterns, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +64,7 @@ class JsonSchemaCodec:
             field = settings.output.field
             self.output_schema = _derived(held.schema, document, field, overwrite=settings.output.overwrite)
         self._enricher = Enricher(settings.input, settings.output)
+        bound_patterns()
         self._deserialize = JSONDeserializer(
             None,
             schema_registry_client=HeldClient(held),
@@ -74,6 +76,8 @@ class JsonSchemaCodec:
         """See `Codec`."""
         try:
             members: object = self._deserialize(record.value, context_of(record))
+        except MemoryError:
+            raise
         except Exception as error:  # noqa: BLE001 - see below
             # What validates has errors of its own for schemas that refer to nothing, beside those for values.
             raise ValueError(type(error).__name__) from None
@@ -101,6 +105,8 @@ def _document(held: Held) -> dict[str, Any]:
         # They would be fetched while events are decoded, from wherever they point to.
         if not all(place.partition("#")[0] in bases for place in _references(part, name)):
             raise UnfitError("schema_refused", "its schema refers to a place outside of the registry")
+        if (pattern := next(unreadable(part), None)) is not None:
+            raise UnfitError("schema_refused", f"its schema has a pattern that is none of ECMA 262: {pattern[:100]}")
     return document
 
 

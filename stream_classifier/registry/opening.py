@@ -43,6 +43,6 @@ def open_schema_form(settings: Settings, retried: Callable[[], object] = lambda:
     except ImportError as error:
         raise SettingsError(
             f"input.format: {settings.input.format} needs the extra schema-registry ({error.name} is missing): "
-            "pip install 'stream-classifier[schema-registry]'"
+            "pip install '.[schema-registry]'"
         ) from None
     return SchemaForm(settings, retried)

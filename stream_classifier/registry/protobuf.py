@@ -71,6 +71,8 @@ class ProtobufCodec:
     def _message(self, record: Record) -> Message:
         try:
             message: object = self._deserialize(record.value, context_of(record))
+        except MemoryError:
+            raise
         except Exception as error:  # noqa: BLE001 - rules of a schema may raise anything
             raise ValueError(type(error).__name__) from None
         if not isinstance(message, Message):
@@ -99,7 +101,7 @@ class ProtobufCodec:
 def _written(message: Message) -> bytes:
     try:
         text: str = json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None)
-    except (TypeError, json_format.Error) as error:  # an Any whose type nobody knows
+    except (TypeError, json_format.Error, DecodeError) as error:  # an Any whose type nobody knows, or that is not of it
         raise ValueError(type(error).__name__) from None
     return text.encode()
 

@@ -9,6 +9,7 @@ An API server drops what a definition does not name, and `kubectl apply` refuses
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ def strict(schema: Any) -> Any:
     kept = {
         key: strict(value) for key, value in schema.items() if not (key == "description" and isinstance(value, str))
     }
+    if isinstance(kept.get("pattern"), str):
+        kept["pattern"] = re.sub(
+            r"^\^\(\?i\)", "(?i)^", kept["pattern"]
+        )  # Go takes a flag anywhere, Python at the start
     open_to_others = kept.get("x-kubernetes-preserve-unknown-fields") or "additionalProperties" in kept
     if isinstance(kept.get("properties"), dict) and kept.get("type") == "object" and not open_to_others:
         kept["additionalProperties"] = False
