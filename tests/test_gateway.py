@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import httpx
@@ -10,8 +11,9 @@ import pytest
 from running_gateway import PARCEL, PATIENCE, RunningGateway, hold, many, starting, tiny
 
 from stream_classifier import cli
+from stream_classifier.classify.labels import load_label_sets
 from stream_classifier.errors import SettingsError
-from stream_classifier.gateway.server import Gateway
+from stream_classifier.gateway.server import Gateway, Loaded
 from stream_classifier.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -285,6 +287,36 @@ def test_after_its_deadline_a_request_gets_504_and_is_not_computed_if_it_still_w
     gateway.let.set()
     gateway.until(lambda: gateway.post({"text": f"{PARCEL} last"}).status_code == 200, "it labels again")
     assert f"{PARCEL} late" not in gateway.model.texts
+
+
+# When it starts -------------------------------------------------------------------------------------------------------
+
+
+def test_before_the_model_is_loaded_it_says_so_and_can_be_stopped(gateway: RunningGateway) -> None:
+    """Given a model that takes long to load, then it is alive and not ready, texts get 503, and it ends when told."""
+    settings = gateway.settings  # with any free port
+    loading = threading.Event()
+
+    def load() -> Loaded:
+        assert loading.wait(PATIENCE)
+        raise AssertionError("it was stopped before")
+
+    label_sets = load_label_sets(settings.labels.path)
+    slow = Gateway(settings, label_sets, None, load=load, metrics=Metrics())
+    thread = threading.Thread(target=slow.run, daemon=True)
+    thread.start()
+    gateway.until(lambda: slow.port is not None, "it listens")
+    url = f"http://127.0.0.1:{slow.port}"
+    assert httpx.get(f"{url}/healthz", timeout=PATIENCE).text == "ok\n"
+    ready = httpx.get(f"{url}/readyz", timeout=PATIENCE)
+    assert (ready.status_code, ready.text) == (503, "the model is not loaded\n")
+    refused = httpx.post(f"{url}/classify", json={"text": PARCEL}, timeout=PATIENCE)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "starting")
+    assert "Retry-After" in refused.headers
+    slow.stop()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    loading.set()
 
 
 # When it ends ---------------------------------------------------------------------------------------------------------

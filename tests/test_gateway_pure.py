@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream_classifier.classify.labels import Label, LabelSet
+from stream_classifier.gateway.asked import Reader
 from stream_classifier.gateway.places import Places
 from stream_classifier.gateway.problems import Problem
 from stream_classifier.gateway.token_bucket import TokenBucket
@@ -111,3 +114,33 @@ def test_no_more_places_are_taken_than_there_are(bound: int, actions: list[bool]
         elif taken:
             taken.pop().__exit__(None, None, None)
         assert places.taken == len(taken)
+
+
+def label_set(name: str, version: int) -> LabelSet:
+    return LabelSet(name, version, "single", None, (Label("a"), Label("b")))
+
+
+def test_without_a_default_a_label_set_has_to_be_named_and_the_document_says_so() -> None:
+    sets = {"one": label_set("one", 1), "two": label_set("two", 7)}
+    reader = Reader(sets, None, remembered=4)
+    with pytest.raises(Problem) as raised:
+        reader.read(b'{"text": "x"}')
+    assert raised.value.code == "label_set_missing"
+    for name, found in {"one": "one@1", "two": "two@7", "two@7": "two@7"}.items():
+        assert reader.read(orjson.dumps({"text": "x", "label_set": name})).label_set.identity == found
+    with pytest.raises(Problem):
+        reader.read(b'{"text": "x", "label_set": "two@6"}')
+    by_name = reader.schema["oneOf"][1]
+    assert by_name["required"] == ["text", "label_set"]
+    assert by_name["properties"]["label_set"]["enum"] == ["one", "one@1", "two", "two@7"]
+    with_default = Reader(sets, sets["two"], remembered=4)
+    assert with_default.read(b'{"text": "x"}').label_set is sets["two"]
+    assert with_default.schema["oneOf"][1]["required"] == ["text"]
+
+
+def test_the_same_labels_are_the_same_label_set_and_multi_is_another() -> None:
+    reader = Reader({}, None, remembered=4)
+    asked = b'{"text": "x", "labels": ["a", "b"]}'
+    assert reader.read(asked).label_set is reader.read(asked).label_set
+    multi = reader.read(b'{"text": "x", "labels": ["a", "b"], "multi": true}').label_set
+    assert (multi.mode, reader.read(asked).label_set.mode) == ("multi", "single")

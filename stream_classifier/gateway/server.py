@@ -10,7 +10,6 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import uvicorn
-import uvloop
 
 from stream_classifier import __version__
 from stream_classifier.errors import SettingsError, StalledError
@@ -97,7 +96,8 @@ class Gateway:
                 failed, or what was under way took longer than `shutdown.drain_seconds`.
         """
         with _listening(self._settings.gateway.host, self._settings.gateway.port) as listener:
-            uvloop.run(self._serve(listener))
+            # Not uvloop, which accepts one connection a round: with 800 clients others, probes too, waited for seconds.
+            asyncio.run(self._serve(listener))
 
     async def _serve(self, listener: socket.socket) -> None:
         loop = self._loop = asyncio.get_running_loop()
