@@ -81,10 +81,11 @@ def test_what_was_given_up_is_never_handed_out_and_the_rest_is_in_its_order(acti
             places.append(waiting.add(number, value, now))
             model.append(number)
             number += 1
-        elif action == "give up" and value < len(places):
-            waiting.give_up(places[value])
-            if value in model:
-                model.remove(value)
+        elif action == "give up" and places:
+            place = places[value % len(places)]
+            waiting.give_up(place)
+            if place.item in model:
+                model.remove(place.item)
         elif action == "window":
             window = waiting.window(now, idle=value)
             assert len(window) <= 4
