@@ -264,7 +264,7 @@ def test_what_a_client_that_has_gone_wanted_is_not_computed(
     gateway = start()
     first = hold(gateway, clients)
     with httpx.Client(base_url=gateway.address) as impatient, pytest.raises(httpx.ReadTimeout):
-        impatient.post("/classify", json={"text": f"{PARCEL} gone"}, timeout=0.5)
+        impatient.post("/classify", json={"text": f"{PARCEL} gone"}, timeout=httpx.Timeout(PATIENCE, read=1))
     gateway.until(lambda: gateway.metric("gateway_rejected_total", reason="client_gone") == 1, "it is known")
     assert gateway.metric("gateway_waiting_texts") == 0
     assert gateway.metric("gateway_in_flight_requests") == 1
@@ -278,7 +278,7 @@ def test_what_a_client_that_has_gone_wanted_is_not_computed(
 def test_after_its_deadline_a_request_gets_504_and_is_not_computed_if_it_still_waits(
     start: Callable[..., RunningGateway], clients: ThreadPoolExecutor
 ) -> None:
-    gateway = start(gateway={"deadline_seconds": 0.5})
+    gateway = start(gateway={"deadline_seconds": 2})
     first = hold(gateway, clients)
     late = gateway.post({"text": f"{PARCEL} late"})
     assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
