@@ -46,7 +46,7 @@ $(VENV)/.worker: pyproject.toml constraints.txt
 
 $(VENV)/.installed: $(VENV)/.worker
 	@echo "Installing what tests and the exporter need (once; some minutes, with PyTorch)"
-	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[$(RUNTIME),embedded,report,export,otel,schema-registry,docs,dev]'
+	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[$(RUNTIME),embedded,report,export,otel,schema-registry,gateway,docs,dev]'
 	@touch $@
 
 demo: install-worker  ## Label sample tickets on a real Kafka, with nothing set up

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import product
 from typing import TYPE_CHECKING, get_args
 
+from stream_classifier import inference_accounting
 from stream_classifier.classify.classification import Classification
-from stream_classifier.classify.measures import CacheName, CacheResult, RetryCause
 from stream_classifier.events.refusal import Code, Refusal
 from stream_classifier.logs import logger
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from stream_classifier.ledger import Ledger, Partition
     from stream_classifier.metrics import Metrics
 
-ADHOC = "adhoc"
 _ERRORS_SECONDS = 10.0
 
 
@@ -44,16 +42,10 @@ class Accounting:
             metrics.consumed.labels(topic)
         for code in get_args(Code):
             metrics.dead_letters.labels(code)
-        for cache, result in product(get_args(CacheName), get_args(CacheResult)):
-            metrics.cache_requests.labels(cache, result)
-        for cause in (*get_args(RetryCause), "produce", "transaction"):
+        inference_accounting.begin(metrics, [label_set])
+        for cause in ("produce", "transaction"):
             metrics.retries.labels(cause)
-        name = label_set.identity
-        metrics.labelled.labels(name)
-        metrics.abstained.labels(name)
-        metrics.confidence.observe((), name)
-        for label in label_set.names:
-            metrics.labels_assigned.labels(name, label)
+        metrics.labelled.labels(label_set.identity)
 
     def consumed(self, records: Collection[Record]) -> None:
         """Records were polled."""
@@ -62,19 +54,7 @@ class Accounting:
 
     def inferred(self, measures: Measures) -> None:
         """A window came back from the model."""
-        metrics, batches = self._metrics, measures.batches
-        metrics.batches.inc(len(batches))
-        metrics.batch_events.observe([batch.events for batch in batches])
-        metrics.batch_tokens.observe([batch.padded_tokens for batch in batches])
-        metrics.inference_seconds.observe([batch.seconds for batch in batches])
-        metrics.tokenize_seconds.observe([measures.tokenize_seconds])
-        useful = sum(batch.useful_tokens for batch in batches)
-        metrics.tokens.labels("useful").inc(useful)
-        metrics.tokens.labels("padding").inc(sum(batch.padded_tokens for batch in batches) - useful)
-        for (cache, result), count in measures.cache.items():
-            metrics.cache_requests.labels(cache, result).inc(count)
-        for cause, count in measures.retries.items():
-            metrics.retries.labels(cause).inc(count)
+        inference_accounting.inferred(self._metrics, measures)
 
     def acknowledged(self, entries: Collection[InFlight], now: float, wall: float) -> None:
         """The broker has these outcomes.
@@ -105,13 +85,7 @@ class Accounting:
                 metrics.tombstones_passed.inc()
         for name, outcomes in by_set.items():
             metrics.labelled.labels(name).inc(len(outcomes))
-            metrics.truncated.inc(sum(outcome.truncated for outcome in outcomes))
-            metrics.confidence.observe([outcome.score for outcome in outcomes], name)
-            for label, count in Counter(outcome.label for outcome in outcomes).items():
-                if label is None:
-                    metrics.abstained.labels(name).inc(count)
-                else:
-                    metrics.labels_assigned.labels(name, "other" if name == ADHOC else label).inc(count)
+            inference_accounting.given(metrics, name, outcomes)
 
     def state(self, ledger: Ledger[Record, Outcome], source: Source, now: float) -> None:
         """What is under way at this moment, how far each partition is behind, and what the consumer has to tell."""

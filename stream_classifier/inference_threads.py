@@ -38,11 +38,15 @@ class InferenceThreads(Generic[WorkT, ResultT]):
     Args:
         work: Runs in the threads, several at once.
         threads: How many.
+        told: Is called in an inference thread when it has finished a piece, by who would rather not ask `done`.
     """
 
-    def __init__(self, work: Callable[[WorkT], ResultT], threads: int) -> None:
+    def __init__(
+        self, work: Callable[[WorkT], ResultT], threads: int, told: Callable[[], object] = lambda: None
+    ) -> None:
         self.out: dict[int, float] = {}
         self._work = work
+        self._told = told
         self._threads = threads
         self._number = 0
         self._to_do: queue.SimpleQueue[tuple[int, WorkT]] = queue.SimpleQueue()
@@ -99,3 +103,4 @@ class InferenceThreads(Generic[WorkT, ResultT]):
             except BaseException as error:  # noqa: BLE001 - raised again by the thread that takes it back
                 done = Done(number, None, error)
             self._done.put(done)
+            self._told()

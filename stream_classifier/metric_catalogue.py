@@ -1,4 +1,4 @@
-"""Every metric of a worker, as data: for whoever writes documentation, dashboards or alerts."""
+"""Every metric of a worker and of a gateway, as data: for whoever writes documentation, dashboards or alerts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from prometheus_client import ProcessCollector
 
 from stream_classifier.device_metrics import LABELS, DeviceMetrics
-from stream_classifier.metrics import Metrics
+from stream_classifier.metrics import GatewayMetrics, Metrics
 
 
 class Described(NamedTuple):
@@ -38,8 +38,9 @@ class Described(NamedTuple):
 
 
 def catalogue() -> tuple[Described, ...]:
-    """What `/metrics` of a worker can show: its own metrics, those of its GPUs, and those of its process."""
+    """What `/metrics` of a worker or a gateway can show: its own metrics, those of its GPUs and of its process."""
     metrics = Metrics()
+    GatewayMetrics(metrics)
     collectors = ((metrics.registry, None), (DeviceMetrics(()), LABELS), (ProcessCollector(registry=None), ()))
     return tuple(
         Described(

@@ -72,21 +72,10 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
         self.label_names: dict[str, tuple[str, ...]] = {}
 
-        def counter(name: str, help_: str, *labels: str) -> Counter:
-            self.label_names[_PREFIX + name] = labels
-            return Counter(_PREFIX + name, help_, labels, registry=registry)
-
-        def gauge(name: str, help_: str, *labels: str) -> Gauge:
-            self.label_names[_PREFIX + name] = labels
-            return Gauge(_PREFIX + name, help_, labels, registry=registry)
-
-        def histogram(name: str, help_: str, buckets: Sequence[float], label: str | None = None) -> BatchHistogram:
-            self.label_names[_PREFIX + name] = (label,) if label else ()
-            return BatchHistogram(registry, name, help_, buckets, label)
-
+        counter, gauge, histogram = self.counter, self.gauge, self.histogram
         self.consumed = counter("events_consumed", "Events polled from the input.", "topic")
         self.labelled = counter("events_labelled", "Labelled events acknowledged by the broker.", "label_set")
         self.labels_assigned = counter("labels_assigned", "Labels given; ad-hoc ones as other.", "label_set", "label")
@@ -131,3 +120,41 @@ class Metrics:
             self.commits.labels(result)
         for result in ("committed", "aborted"):
             self.transactions.labels(result)
+
+    def counter(self, name: str, help_: str, *labels: str) -> Counter:
+        """One more of them, that only grows."""
+        self.label_names[_PREFIX + name] = labels
+        return Counter(_PREFIX + name, help_, labels, registry=self.registry)
+
+    def gauge(self, name: str, help_: str, *labels: str) -> Gauge:
+        """One more of them, that is as it is at the moment."""
+        self.label_names[_PREFIX + name] = labels
+        return Gauge(_PREFIX + name, help_, labels, registry=self.registry)
+
+    def histogram(self, name: str, help_: str, buckets: Sequence[float], label: str | None = None) -> BatchHistogram:
+        """One more of them, that counts how many were how large."""
+        self.label_names[_PREFIX + name] = (label,) if label else ()
+        return BatchHistogram(self.registry, name, help_, buckets, label)
+
+
+class GatewayMetrics:
+    """Those that a gateway has beside the others; a worker's /metrics is without them.
+
+    Args:
+        metrics: Where they are added.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.requests = metrics.counter(
+            "gateway_requests", "Requests answered; 499: the client had gone.", "route", "status"
+        )
+        self.stream_lines = metrics.counter("gateway_stream_lines", "Lines of streams answered.", "result")
+        self.rejected = metrics.counter("gateway_rejected", "Requests and lines that got an error.", "reason")
+        self.in_flight = metrics.gauge("gateway_in_flight_requests", "Requests of one text that are under way.")
+        self.waiting = metrics.gauge("gateway_waiting_texts", "Texts that wait for the model to take them.")
+        self.streams = metrics.gauge("gateway_streams", "Streams that are under way.")
+        self.request_seconds = metrics.histogram(
+            "gateway_request_seconds", "From a request's headers to the end of its answer.", _SHORT_SECONDS, "route"
+        )
+        for result in ("ok", "failed"):
+            self.stream_lines.labels(result)

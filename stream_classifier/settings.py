@@ -345,6 +345,83 @@ class SchemaRegistrySettings(_Section):
     )
 
 
+def _key_hashes(keys: dict[str, str]) -> dict[str, str]:
+    for name, digest in keys.items():
+        if not name.strip() or not name.isprintable():
+            raise ValueError("a key's name is not blank and has no control characters")
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise ValueError(
+                f"{name} takes the hash that `stream-classifier gateway-key` prints: 64 hexadecimal digits"
+            )
+    return keys
+
+
+def _origin(origin: str) -> str:
+    if not re.fullmatch(r"https?://[^/\s*]+", origin):
+        raise ValueError("an origin is https://HOST or https://HOST:PORT, with no path and no *")
+    return origin
+
+
+class GatewaySettings(_Section):
+    """What `stream-classifier gateway` serves, to whom, and how much at once."""
+
+    host: str = Field("127.0.0.1", description="Address at which the gateway listens.")
+    port: int = Field(8080, ge=0, le=65_535, description="Its port. `0`: any free one, which the log names.")
+    max_in_flight: int = Field(
+        512,
+        ge=1,
+        le=100_000,
+        description="Requests of one text that are under way at most. Over it they are answered with 503 at once.",
+    )
+    max_wait_ms: int = Field(
+        2,
+        ge=0,
+        le=60_000,
+        description="How long the gateway's window may go on filling while an inference thread is idle.",
+    )
+    deadline_seconds: float = Field(
+        10,
+        gt=0,
+        le=3600,
+        description="How long a request may take. After it, it is answered with 504, and not computed if it still "
+        "waits.",
+    )
+    retry_after_seconds: int = Field(
+        1, ge=1, le=3600, description="When to come again, as a refusal for too much load says in `Retry-After`."
+    )
+    request_bytes: int = Field(
+        250_000,
+        ge=1000,
+        le=100_000_000,
+        description="A larger request, or line of a stream, is refused: 413. The memory that requests take is up to "
+        "`gateway.max_in_flight` times this.",
+    )
+    streams: int = Field(
+        8, ge=1, le=10_000, description="Requests to `/classify/stream` that are under way at most, else 503."
+    )
+    stream_lines: int = Field(
+        32,
+        ge=1,
+        le=100_000,
+        description="Lines of one stream that are read and not yet answered at most. Over it, it is not read on.",
+    )
+    top_k: int = Field(20, ge=1, description="How many labels are listed with their scores (single-label sets).")
+    keys: Annotated[dict[str, str], AfterValidator(_key_hashes)] = Field(
+        default_factory=dict,
+        description="For each client's name the SHA-256 of its key; `stream-classifier gateway-key` makes one. None: "
+        "everybody is let in.",
+    )
+    key_requests_per_second: float | None = Field(
+        None,
+        gt=0,
+        description="Requests, and lines of streams, that one key may have a second on average. `null`: any number.",
+    )
+    key_burst: int = Field(20, ge=1, description="How many of them at once, after a pause.")
+    cors_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
+        (), description="Origins whose pages may call the gateway from a browser: `https://app.example`."
+    )
+
+
 WITH_SCHEMA = frozenset({"avro", "protobuf", "json_schema"})
 
 
@@ -367,6 +444,7 @@ class Settings(_Section):
     cache: CacheSettings = CacheSettings()
     observability: ObservabilitySettings = ObservabilitySettings()
     shutdown: ShutdownSettings = ShutdownSettings()
+    gateway: GatewaySettings = GatewaySettings()
 
     @property
     def transaction_seconds(self) -> float:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 ENVIRONMENT_PREFIX = "STREAM_CLASSIFIER_"
+_LISTS_OF_TEXTS = {("input", "topics"), ("gateway", "cors_origins")}
 _CLIENT_PROPERTIES = ("client", "consumer", "producer")
 # Kubernetes tells every pod of a namespace about its services; one may well be called stream-classifier.
 _OF_KUBERNETES = re.compile(
@@ -214,8 +215,8 @@ def _environment_value(section: str, key: str, text: str) -> Any:  # noqa: ANN40
     types = set(get_args(annotation)) if get_origin(annotation) in {Union, UnionType} else {annotation}
     if types & {str, Path}:  # text stays text: a group may be called 007
         return None if type(None) in types and text in {"", "null"} else text
-    if (section, key) == ("input", "topics") and not text.startswith("["):
-        return [topic.strip() for topic in text.split(",")]
+    if (section, key) in _LISTS_OF_TEXTS and not text.startswith("["):
+        return [part.strip() for part in text.split(",")]
     return _yaml(text)
 
 

@@ -42,7 +42,7 @@ def _value(field: FieldInfo) -> str:
     if get_origin(field.annotation) is tuple:
         return "list of texts"
     if get_origin(field.annotation) is dict:
-        return "properties"
+        return "names, each with a hash" if get_args(field.annotation) == (str, str) else "properties"
     kind, *_ = get_args(field.annotation) or (field.annotation,)  # of `int | None` the int
     return f"{_KINDS[kind]}{_bounds(field)}"
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+TOKENS_PER_EVENT = 32  # of a window's cost: so many long texts as take as long as a full window of usual ones
 _TOKENS_AT_MOST = 512  # more is not read of a text
 
 

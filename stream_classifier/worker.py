@@ -35,7 +35,7 @@ from stream_classifier.logs import logger
 from stream_classifier.pressure import Pressure
 from stream_classifier.registry.opening import open_form
 from stream_classifier.tracing import Untraced
-from stream_classifier.windows import Windows
+from stream_classifier.windows import TOKENS_PER_EVENT, Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from stream_classifier.tracing import Tracing
 
 _POLL_AT_MOST = 512
-_TOKENS_PER_EVENT = 32  # of a window's cost: so many long texts as take as long as a full window of usual ones
 _STATE_SECONDS = 0.5  # between looks at what is shown in gauges
 _LEAVE_SECONDS = 5.0  # to tell the group how far all is done; to leave it after a failure
 _AGAIN_SECONDS = 0.2  # before it is told again
@@ -110,7 +109,7 @@ class Worker:
         self._ledger: Ledger[Record, Outcome] = Ledger()
         self._windows: Windows[tuple[InFlight, Request]] = Windows(
             max_events=batch.max_events,
-            max_cost=batch.max_events * _TOKENS_PER_EVENT,
+            max_cost=batch.max_events * TOKENS_PER_EVENT,
             max_wait=batch.max_wait_ms / 1000,
         )
         self._pressure = Pressure(

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 COMMANDS = (
     "demo",
     "worker",
+    "gateway",
+    "gateway-key",
     "classify",
     "publish",
     "watch",

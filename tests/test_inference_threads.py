@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 
 import pytest
 
-from stream_classifier.inference_threads import InferenceThreads
+from stream_classifier.inference_threads import Done, InferenceThreads
 
 
 def test_each_piece_comes_back_under_its_number() -> None:
@@ -51,3 +52,14 @@ def test_whatever_is_raised_comes_back_and_the_thread_goes_on(kind: type[BaseExc
     threads.start(1, now=0)
     (done,) = threads.done(wait=5)
     assert (done.result, done.error) == (1, None)
+
+
+def test_who_wants_to_be_told_is_told_when_a_piece_can_be_taken_back() -> None:
+    told: queue.SimpleQueue[int] = queue.SimpleQueue()
+    threads: InferenceThreads[int, int] = InferenceThreads(lambda value: 10 // value, 1, lambda: told.put(len(came)))
+    came: list[Done[int]] = []
+    for value in (5, 0):  # also when it raised
+        threads.start(value, now=0)
+        told.get(timeout=30)
+        came += threads.done()
+    assert [done.result for done in came] == [2, None]

@@ -29,6 +29,7 @@ class Process:
         log: Where its log goes.
         environment: Settings over the file, as environment variables.
         command: What Python runs.
+        name: Which command it is.
     """
 
     def __init__(
@@ -37,12 +38,13 @@ class Process:
         log: Path,
         environment: Mapping[str, str] | None = None,
         command: Sequence[str] = ("-m", "stream_classifier"),
+        name: str = "worker",
     ) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("STREAM_CLASSIFIER_")}
         self.log = log
         with log.open("wb") as out:
             self.popen = subprocess.Popen(
-                [sys.executable, *command, "worker", "--config", str(config)],
+                [sys.executable, *command, name, "--config", str(config)],
                 stdout=out,
                 stderr=out,
                 env=clean | dict(environment or {}),

@@ -20,6 +20,8 @@ _NAME = "stream-classifier"
 _COMMANDS = {
     "demo": "Label sample tickets on a real Kafka, with nothing set up.",
     "worker": "Label the events of the input topics.",
+    "gateway": "Label texts for clients of HTTP.",
+    "gateway-key": "Make a key for a client of the gateway.",
     "classify": "Label texts at hand, without Kafka.",
     "evaluate": "Say how well texts are labelled, by a labelled file.",
     "calibrate": "Fit a label set's temperature and thresholds to a labelled file.",
@@ -46,7 +48,7 @@ class _LazyGroup(TyperGroup):
         group = getattr(module, "app", None)
         if group is None:
             group = typer.Typer(add_completion=False, rich_markup_mode=None)
-            group.command(cmd_name)(getattr(module, cmd_name))
+            group.command(cmd_name)(getattr(module, cmd_name.replace("-", "_")))
         return typer.main.get_command(group)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002 - classes of typer's inside

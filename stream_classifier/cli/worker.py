@@ -6,22 +6,17 @@ import os
 import signal
 import threading
 import time
-import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 from prometheus_client import ProcessCollector
 
 from stream_classifier import __version__, logs
-from stream_classifier.classify.classifier import Classifier
 from stream_classifier.classify.labels import choose, load_label_sets
-from stream_classifier.classify.opening import open_configured
+from stream_classifier.cli.ending import log_end
+from stream_classifier.cli.opened import open_model
 from stream_classifier.cli.options import ConfigOption  # noqa: TC001 - typer reads it
 from stream_classifier.cli.tracing import open_tracing
-from stream_classifier.cores import available_cores
-from stream_classifier.device_metrics import DeviceMetrics
-from stream_classifier.errors import StreamClassifierError
 from stream_classifier.health import Health
 from stream_classifier.kafka.clients import check_properties
 from stream_classifier.metrics import Metrics
@@ -37,7 +32,6 @@ if TYPE_CHECKING:
     from stream_classifier.tracing import Tracing
 
 _LEAVE_SECONDS = 5.0  # after the drain, to commit and leave the group
-_THREADS_PER_GPU = 3  # one whose batch runs, one whose batch is next, one that tokenises
 _START_SECONDS = 600.0  # the first start may have to build the embedded model
 
 
@@ -68,15 +62,7 @@ def worker(context: typer.Context, config: ConfigOption) -> None:
         if told.is_set():  # what is just being loaded may make an error of its own of it
             log.info("stopped before there was anything to drain")
             return
-        exit_code = 1
-        if isinstance(error, StreamClassifierError):
-            log.error("ended", reason=str(error))  # noqa: TRY400 - foreseen: the reason says it all
-            exit_code = error.exit_code
-        else:
-            # Its message could quote a text; where it came from is enough to look it up.
-            frames = traceback.extract_tb(error.__traceback__)
-            where = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[-4:]]
-            log.error("ended by a defect", error=type(error).__name__, where=where)  # noqa: TRY400 - see above
+        exit_code = log_end(log, error)
         if context.find_root().params["debug"]:
             raise
         raise typer.Exit(exit_code) from None
@@ -92,19 +78,8 @@ def _run(settings: Settings, label_set: LabelSet, tracing: Tracing) -> None:
     observability = settings.observability
     with ObservabilityServer(observability.host, observability.port, metrics, health, time.monotonic) as server:
         log.info("starting", version=__version__, metrics=f"http://{observability.host}:{server.port}/metrics")
-        scorer = open_configured(settings, lambda line: log.info("model", progress=line))
-        classifier = Classifier(scorer, top_k=settings.output.top_k, results_cached=settings.cache.results)
-        classifier.prepare([label_set])
-        for manifest in scorer.manifests:
-            metrics.model_info.labels(manifest.name, manifest.short_hash, manifest.precision, scorer.device).set(1)
+        classifier, threads = open_model(settings, [label_set], metrics, log, top_k=settings.output.top_k)
         health.model = True
-        gpus = () if scorer.device == "cpu" else settings.model.device_ids
-        if gpus:
-            metrics.registry.register(DeviceMetrics(gpus))
-        threads = settings.model.threads or _THREADS_PER_GPU * len(gpus) or available_cores()
-        log.info(
-            "model loaded", model=classifier.model, labels=label_set.identity, device=scorer.device, threads=threads
-        )
         running = Worker(
             settings,
             label_set,

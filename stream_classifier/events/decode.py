@@ -112,7 +112,7 @@ class Decoder:
         labels = event.get(self._labels_name) if self._shallow else _at(event, self._labels_path)
         if labels is _MISSING or labels is None:
             return Task(text, None)
-        if problem := _problem_with(labels):
+        if problem := problem_with_labels(labels):
             return Refusal("labels_invalid", problem)
         return Task(text, tuple(labels))
 
@@ -143,7 +143,8 @@ def _at(event: dict[str, Any], path: list[str]) -> Any:  # noqa: ANN401 - any JS
     return found
 
 
-def _problem_with(labels: object) -> str | None:
+def problem_with_labels(labels: object) -> str | None:
+    """What is wrong with the labels that an event or a request brings along, without quoting them; None for nothing."""
     if not isinstance(labels, list) or not 1 <= len(labels) <= MAX_OWN_LABELS:
         return f"labels must be an array of 1 to {MAX_OWN_LABELS} strings"
     if not all(
