@@ -24,7 +24,7 @@ BENCH_ARGS ?=
 DATA ?= data
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-worker demo test inputs chaos soak gpu-check containers-check tools lint format wheel docs docs-serve dashboards kubernetes-alerts dashboard-picture bench bench-growth bench-instructions bench-smoke bench-plumbing bench-worker bench-delivery bench-tuning bench-quality bench-tracing
+.PHONY: help install install-worker demo test inputs chaos soak gpu-check containers-check tools lint format wheel docs docs-serve dashboards kubernetes-alerts dashboard-picture bench bench-growth bench-instructions bench-load bench-starts bench-smoke bench-plumbing bench-worker bench-delivery bench-tuning bench-quality bench-tracing
 
 help:  ## Show what there is
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -141,12 +141,20 @@ bench-growth: install  ## Measure how the cost grows with labels, length, partit
 bench-instructions: install  ## Count the instructions an event costs on our own paths, and hold them against their budget
 	$(BIN)/python benchmarks/instructions.py
 
+bench-load: install  ## Measure how late results are at 30, 70 and 90 % of what the worker can do
+	$(BIN)/python benchmarks/load.py $(BENCH_ARGS)
+
+bench-starts: install  ## Measure the time from the start of a process to its first label
+	$(BIN)/python benchmarks/starts.py
+
 bench-smoke: install  ## Run the benchmarks at a tiny size: whether they run, not how fast
 	$(BIN)/python benchmarks/ceiling.py --events 64 --rounds 1
 	$(BIN)/python benchmarks/bench.py --peers $(BIN)/python --only "confluent-kafka loop" --workload duplicates \
 	  --events 64 --rounds 1 --out build/bench-smoke
 	$(BIN)/python benchmarks/growth.py --events 1000 --rounds 1 --sizes 2 --out build/bench-smoke
 	$(BIN)/python benchmarks/plumbing.py --events 1000 --rounds 1
+	$(BIN)/python benchmarks/load.py --events 64 --seconds 1
+	$(BIN)/python benchmarks/starts.py --rounds 1
 
 bench-plumbing: install  ## Measure the worker around a null model against a bare loop
 	$(BIN)/python benchmarks/plumbing.py

@@ -87,13 +87,14 @@ def run_worker(
     threads: int,
     tracing: Tracing | None = None,
     watch: Callable[[int], None] = lambda _: None,
+    metrics: Metrics | None = None,
 ) -> float:
     """Run a worker until so many events are labelled and acknowledged.
 
     Returns:
         Events a second, from the first that was polled to the last that was acknowledged.
     """
-    metrics = Metrics()
+    metrics = metrics or Metrics()
     worker = Worker(
         chosen,
         label_set,
