@@ -1,10 +1,13 @@
 """What every test can ask for."""
 
 import hashlib
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import broker
 import pytest
+import structlog
 from broker import bootstrap_servers, make_topic, name_topic
 
 __all__ = ["bootstrap_servers", "delivery", "make_topic", "name_topic"]
@@ -30,6 +33,16 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def delivery(request: pytest.FixtureRequest) -> str:
     """A mode of delivery; see `pytest_collection_modifyitems`."""
     return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _signals_and_logs_of_other_tests() -> Iterator[None]:
+    """A command sets both for its whole process, which here is that of the tests; logs, to a stream that will close."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    structlog.reset_defaults()
 
 
 @pytest.hookimpl(trylast=True)  # after the order was made random

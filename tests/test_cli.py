@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import orjson
 import pytest
-import structlog
 import tiny_bundle
 from worker_config import write_config
 
@@ -45,16 +44,6 @@ COMMANDS = (
     "broker",
 )
 TOPICS = ("tickets", "tickets.labelled", "tickets.dead-letter")
-
-
-@pytest.fixture(autouse=True)
-def _signals_and_logs_of_other_tests() -> Iterator[None]:
-    """A worker sets both for its whole process, which here is that of the tests."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from urllib.error import HTTPError
 
 import orjson
 import pytest
-import structlog
 import tiny_bundle
 from prometheus_client.parser import text_string_to_metric_families
 from worker_config import write_config
@@ -70,13 +69,6 @@ GAUGES = {
     "model_info": {"model", "hash", "precision", "device"},
     "ready": set(),
 }
-
-
-@pytest.fixture(autouse=True)
-def _logs_of_other_tests() -> Iterator[None]:
-    """`configure` is for the whole process, and holds on to the standard error of one test."""
-    yield
-    structlog.reset_defaults()
 
 
 # Logs -----------------------------------------------------------------------------------------------------------------

@@ -59,13 +59,6 @@ A_USERS_WORD = "xyzzy"
 _OUTCOME = "stream_classifier.outcome"
 
 
-@pytest.fixture(autouse=True)
-def _logs_of_other_tests() -> Iterator[None]:
-    """A command configures them for the whole process, and holds on to the standard error of one test."""
-    yield
-    structlog.reset_defaults()
-
-
 @pytest.fixture
 def exporter() -> InMemorySpanExporter:
     return InMemorySpanExporter()
