@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 from typing import TYPE_CHECKING
 
 import typer
@@ -12,7 +9,7 @@ from prometheus_client import ProcessCollector
 
 from stream_classifier import logs
 from stream_classifier.classify.labels import choose, load_label_sets
-from stream_classifier.cli.ending import log_end
+from stream_classifier.cli.ending import log_end, stop_on_signals
 from stream_classifier.cli.opened import open_model
 from stream_classifier.cli.options import ConfigOption  # noqa: TC001 - typer reads it
 from stream_classifier.errors import UsageError
@@ -20,8 +17,6 @@ from stream_classifier.metrics import Metrics
 from stream_classifier.settings_file import load_settings
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from stream_classifier.classify.labels import LabelSet
     from stream_classifier.gateway.server import Gateway, Loaded
     from stream_classifier.settings import Settings
@@ -40,7 +35,7 @@ def gateway(context: typer.Context, config: ConfigOption) -> None:
     running = _gateway(settings, label_sets, default)
     logs.configure(settings.observability)
     log = logs.logger("gateway")
-    _stop_on_signals(running, settings.shutdown.drain_seconds + _LEAVE_SECONDS)
+    stop_on_signals(running.stop, settings.shutdown.drain_seconds + _LEAVE_SECONDS, log)
     try:
         running.run()
     except Exception as error:
@@ -65,20 +60,3 @@ def _gateway(settings: Settings, label_sets: dict[str, LabelSet], default: Label
         return Loaded(*open_model(settings, list(label_sets.values()), metrics, log, top_k=settings.gateway.top_k))
 
     return Gateway(settings, label_sets, default, load=load, metrics=metrics)
-
-
-def _stop_on_signals(running: Gateway, seconds: float) -> None:
-    def stop(_: int, __: FrameType | None) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):  # whoever insists is heard by the kernel
-            signal.signal(number, signal.SIG_DFL)
-        running.stop()
-        deadline = threading.Timer(seconds, overrun)
-        deadline.daemon = True
-        deadline.start()
-
-    def overrun() -> None:
-        logs.logger("gateway").error("ended", reason=f"still not stopped {seconds:g} s after it was told to")
-        os._exit(1)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)

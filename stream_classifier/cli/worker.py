@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -13,7 +12,7 @@ from prometheus_client import ProcessCollector
 
 from stream_classifier import __version__, logs
 from stream_classifier.classify.labels import choose, load_label_sets
-from stream_classifier.cli.ending import log_end
+from stream_classifier.cli.ending import log_end, stop_on_signals
 from stream_classifier.cli.opened import open_model
 from stream_classifier.cli.options import ConfigOption  # noqa: TC001 - typer reads it
 from stream_classifier.cli.tracing import open_tracing
@@ -90,24 +89,5 @@ def _run(settings: Settings, label_set: LabelSet, tracing: Tracing) -> None:
             health=health,
             tracing=tracing,
         )
-        _stop_on_signals(running, settings.shutdown.drain_seconds + _LEAVE_SECONDS)
+        stop_on_signals(running.stop, settings.shutdown.drain_seconds + _LEAVE_SECONDS, log)
         running.run()
-
-
-def _stop_on_signals(running: Worker, seconds: float) -> None:
-    def stop(_: int, __: FrameType | None) -> None:
-        # Whoever insists is heard by the kernel, also while the client waits for a broker that is gone; nothing past
-        # the low-water mark is committed.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
-        running.stop()
-        deadline = threading.Timer(seconds, overrun)
-        deadline.daemon = True
-        deadline.start()
-
-    def overrun() -> None:
-        logs.logger("worker").error("ended", reason=f"still not stopped {seconds:g} s after it was told to")
-        os._exit(1)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
